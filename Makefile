@@ -1,0 +1,42 @@
+# Every target sets up what it needs. `make demo` and `make test` are enough to start.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Where pip looks for torch. On Linux x86 the default index brings CUDA, several gigabytes; set this to the
+# address of PyTorch's CPU wheels (PyTorch's own "Get Started" page names it) to get the small build.
+TORCH_INDEX ?=
+PORT ?= 8002
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install demo serve test test-all check train clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: sam-service/pyproject.toml sam-service/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c sam-service/constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/sam-service demo --out out $(if $(VIDEO),--video '$(VIDEO)') $(if $(POINT),--point '$(POINT)')
+
+serve: install
+	$(BIN)/sam-service serve --port $(PORT)
+
+test: install
+	$(BIN)/python -m pytest
+
+test-all: install
+	$(BIN)/python -m pytest -m ''
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy sam-service/sam_service training tests
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+train: install
+	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)')
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

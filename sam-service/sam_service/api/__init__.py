@@ -1,0 +1,1 @@
+"""HTTP: FastAPI and nothing else. Reads requests, calls the use cases, writes answers."""

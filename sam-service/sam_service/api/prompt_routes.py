@@ -1,0 +1,55 @@
+"""Prompts: add an object, refine it, remove it, take prompts back."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from sam_service.api import views
+from sam_service.api.deps import Services, ServicesDep
+from sam_service.schemas import AddObject, Changed, ClearPrompts, MaskFormat, ObjectMask, Prompt, Refine, RemoveObject
+from sam_service.sessions.prompts import PromptInput
+from sam_service.sessions.store import MaskRecord
+
+router = APIRouter(tags=["prompts"])
+
+
+@router.post("/add-object", summary="Click or box a new object")
+async def add_object(body: AddObject, services: ServicesDep) -> ObjectMask:
+    """Add an object by points, a box, both, or a mask, and get its mask on that frame."""
+    record = await services.prompting.add_object(body.session_id, body.frame_idx, body.object_id, _input(body))
+    return await _answer(services, body.session_id, record, body.mask_format)
+
+
+@router.post("/refine", summary="Correct an object")
+async def refine(body: Refine, services: ServicesDep) -> ObjectMask:
+    """Prompt an object again, on this or another frame. Points add to the earlier ones of the frame unless `replace`."""
+    record = await services.prompting.refine(body.session_id, body.frame_idx, body.object_id, _input(body),
+                                             replace=body.replace)
+    return await _answer(services, body.session_id, record, body.mask_format)
+
+
+@router.post("/remove-object", summary="Remove an object")
+async def remove_object(body: RemoveObject, services: ServicesDep) -> Changed:
+    """Remove an object with its prompts and masks."""
+    await services.prompting.remove_object(body.session_id, body.object_id)
+    return _changed(services, body.session_id, 0)
+
+
+@router.post("/clear-prompts", summary="Take prompts back")
+async def clear_prompts(body: ClearPrompts, services: ServicesDep) -> Changed:
+    """Take back the prompts of one object or all, on one frame or all. The objects stay in the list."""
+    cleared = await services.prompting.clear_prompts(body.session_id, body.object_id, body.frame_idx)
+    return _changed(services, body.session_id, cleared)
+
+
+def _input(body: Prompt) -> PromptInput:
+    return PromptInput(body.points, body.labels, body.box, body.mask, body.normalized)
+
+
+def _changed(services: Services, session_id: str, cleared: int) -> Changed:
+    session = services.sessions.get(session_id)
+    return Changed(session_id=session_id, object_ids=list(session.prompts), cleared=cleared)
+
+
+async def _answer(services: Services, session_id: str, record: MaskRecord, mask_format: MaskFormat) -> ObjectMask:
+    return await services.sessions.in_pool(lambda: views.object_mask(session_id, record, mask_format))

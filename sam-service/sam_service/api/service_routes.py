@@ -1,0 +1,59 @@
+"""The service itself: is it alive, is it ready, which models are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from sam_service import __version__
+from sam_service.api.deps import Services, ServicesDep
+from sam_service.api.problems import problem_of, respond
+from sam_service.errors import ServiceError
+
+open_router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"])
+
+EMBEDDED_NOTE = ("the embedded nano model answers: for trying, testing and speed. For quality start the service with "
+                 "SAM2_MODEL_SIZE=tiny (or small, base_plus, large), which fetches SAM 2.1")
+
+
+@open_router.get("/health", summary="Is the service alive")
+async def health(services: ServicesDep) -> dict[str, Any]:
+    """200 while alive: device, model, threads, queue length, memory in bytes."""
+    engine, info = services.engine, services.engine.info
+    return {
+        "status": "ok", "version": __version__, "ready": engine.ready, "device": info.device if info else None,
+        **engine.hardware(),
+        "model": None if info is None else {
+            "size": info.size, "image_size": info.image_size, "quantized": info.quantized, "source": info.source,
+            "parameters": info.parameters, **({"note": EMBEDDED_NOTE} if info.size == "nano" else {})},
+        "error": engine.failure.message if engine.failure else None,
+        "threads": services.threads,
+        "queue": {"waiting": engine.worker.queued, "limit": services.settings.max_queued_steps},
+        "sessions": {"open": len(services.sessions.sessions()), "limit": services.settings.max_sessions},
+        "memory": {"rss_bytes": psutil.Process().memory_info().rss, "feature_cache_bytes": engine.cache_nbytes},
+    }
+
+
+@open_router.get("/ready", summary="Can the service take work")
+async def ready(services: ServicesDep) -> JSONResponse:
+    """200 once the model is loaded and warm, 503 before."""
+    try:
+        services.engine.require_ready()
+    except ServiceError as error:
+        return respond(problem_of(error))
+    return JSONResponse({"ready": True})
+
+
+@router.get("/models", summary="Which models there are")
+async def models(services: ServicesDep) -> dict[str, Any]:
+    """Every size, which of them are on this machine, and which one answers."""
+    return {"current": _current(services), "models": await services.sessions.in_pool(services.engine.models)}
+
+
+def _current(services: Services) -> str:
+    info = services.engine.info
+    return info.size if info else services.settings.sam2_model_size

@@ -1,0 +1,124 @@
+"""Sessions: open, look at, delete; frames and stored masks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
+
+from sam_service.api import uploads, views
+from sam_service.api.deps import Services, ServicesDep
+from sam_service.errors import ClientError, NotFound, TooLarge
+from sam_service.masks.png import encode_png
+from sam_service.masks.rle import decode_rle
+from sam_service.schemas import Initialized, InitializeBody, SessionInfo, SessionList
+from sam_service.sessions.paths import resolve_video
+from sam_service.sessions.render import as_rle
+from sam_service.sessions.session import Session
+
+router = APIRouter(tags=["sessions"])
+MAX_JSON_BYTES = 64 << 10
+FrameNumber = Annotated[int, Path(ge=0, description="frame of the session, from 0", examples=[0])]
+
+_BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
+    "application/json": {"schema": InitializeBody.model_json_schema(ref_template="#/components/schemas/{model}")},
+    "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {
+        "file": {"type": "string", "format": "binary", "description": "the video"},
+        **{name: {"type": "integer", "description": InitializeBody.model_fields[name].description}
+           for name in uploads.OPTION_FIELDS}}}}}}}
+
+
+@router.post("/initialize", status_code=201, openapi_extra=_BODIES, summary="Open a video")
+async def initialize(request: Request, services: ServicesDep) -> Initialized:
+    """Open a video by path (JSON) or by upload (multipart). Answers as soon as frame 0 can be clicked."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        session = await _open_upload(request, services)
+    elif kind == "application/json":
+        session = await _open_path(request, services)
+    else:
+        raise ClientError("send JSON with `video_path`, or multipart/form-data with the video in the field `file`",
+                          field="content-type", code="unsupported_body")
+    return views.initialized(services, session)
+
+
+@router.get("/sessions", summary="All open sessions")
+async def sessions(services: ServicesDep) -> SessionList:
+    """List the open sessions, oldest first."""
+    return SessionList(sessions=[views.session_info(services, session) for session in services.sessions.sessions()])
+
+
+@router.get("/sessions/{session_id}", summary="One session's state")
+async def session(session_id: str, services: ServicesDep) -> SessionInfo:
+    """Frames extracted so far, objects, prompts, frames with masks, running work, expiry."""
+    return views.session_info(services, services.sessions.get(session_id))
+
+
+@router.delete("/sessions/{session_id}", status_code=204, summary="Delete a session")
+async def delete(session_id: str, services: ServicesDep) -> Response:
+    """Stop its work and free everything it holds, memory and disk. Deleting again is no error."""
+    await services.sessions.delete(session_id)
+    return Response(status_code=204)
+
+
+@router.get("/sessions/{session_id}/frames/{frame_idx}", summary="A frame", response_class=Response,
+            responses={200: {"content": {"image/jpeg": {}}, "description": "the frame as JPEG"}})
+async def frame(session_id: str, frame_idx: FrameNumber, services: ServicesDep) -> Response:
+    """The frame as the network sees it before squashing. Waits for a frame that is still to be extracted."""
+    session = services.sessions.get(session_id)
+    await services.sessions.require_frame(session, frame_idx)
+    data = await services.sessions.in_pool(lambda: session.frames.jpeg(frame_idx))
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get("/sessions/{session_id}/masks/{frame_idx}/{object_id}", summary="A stored mask", response_class=Response,
+            responses={200: {"content": {"image/png": {}}, "description": "8-bit grey PNG, 0 and 255"}})
+async def mask(session_id: str, frame_idx: FrameNumber, object_id: Annotated[int, Path(ge=0)],
+               services: ServicesDep) -> Response:
+    """The last mask that was computed for an object on a frame."""
+    session = services.sessions.get(session_id)
+    session.require_object(object_id)
+    record = services.sessions.store.mask(session_id, frame_idx, object_id)
+    if record is None:
+        raise NotFound(f"object {object_id} has no mask on frame {frame_idx} yet; propagate first", field="frame_idx",
+                       code="no_mask")
+    data = await services.sessions.in_pool(lambda: encode_png(decode_rle(as_rle(record))))
+    return Response(data, media_type="image/png", headers={"Cache-Control": "no-cache"})
+
+
+async def _open_path(request: Request, services: Services) -> Session:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise TooLarge(f"the JSON body may have at most {MAX_JSON_BYTES} bytes", code="body_too_large")
+    try:
+        raw = json.loads(bytes(body))
+    except (ValueError, RecursionError):
+        raise ClientError("the body is not valid JSON", code="invalid_json") from None
+    try:
+        options = InitializeBody.model_validate(raw)
+    except ValidationError as error:
+        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
+    path = await asyncio.to_thread(resolve_video, services.settings.sam2_video_dir, options.video_path)
+    return await services.sessions.open(path.name, uploads.open_options(options), path=path)
+
+
+async def _open_upload(request: Request, services: Services) -> Session:
+    services.engine.require_ready()
+    form = await uploads.read_form(request, services.settings.max_upload_mb)
+    try:
+        name, file = uploads.form_file(form)
+        options = uploads.form_options(form)
+        saved = await asyncio.to_thread(uploads.save, file, services.settings.sam2_data_dir)
+        try:
+            return await services.sessions.open(name, options, upload=saved)
+        finally:
+            saved.unlink(missing_ok=True)
+    finally:
+        await form.close()

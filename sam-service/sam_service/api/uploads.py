@@ -1,0 +1,79 @@
+"""A multipart upload goes to disk, under a limit that counts the bytes as they come."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from pydantic import ValidationError
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from sam_service.errors import InvalidInput, TooLarge
+from sam_service.schemas import InitializeBody
+from sam_service.sessions.service import OpenOptions, check_name
+
+MIB = 1 << 20
+FORM_OVERHEAD = 64 << 10
+OPTION_FIELDS = ("start_frame", "max_frames", "frame_stride", "image_size")
+
+
+async def read_form(request: Request, max_mb: int) -> FormData:
+    """The request's form, its file spooled to disk. Raises TooLarge as soon as the limit is passed, InvalidInput."""
+    limit = max_mb * MIB + FORM_OVERHEAD
+    too_large = TooLarge(f"an upload may have at most {max_mb} MiB (MAX_UPLOAD_MB)", field="file", code="upload_too_large")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    received = 0
+
+    async def counted() -> Any:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_large
+        return message
+
+    try:
+        return await Request(request.scope, counted).form(max_files=1, max_fields=16)
+    except HTTPException as error:
+        raise InvalidInput(f"the multipart body cannot be read: {error.detail}", field="file") from None
+
+
+def form_options(form: FormData) -> OpenOptions:
+    """The options among a form's fields, checked like those of a JSON body."""
+    known = {*OPTION_FIELDS, "file"}
+    unknown = sorted(set(form) - known)
+    if unknown:
+        raise InvalidInput(f"unknown form field `{unknown[0][:100]}`; the fields are {', '.join(sorted(known))}",
+                           field=unknown[0][:100])
+    try:
+        return open_options(InitializeBody.model_validate(
+            {"video_path": "upload", **{name: form[name] for name in OPTION_FIELDS if form.get(name)}}))
+    except ValidationError as error:
+        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
+
+
+def open_options(body: InitializeBody) -> OpenOptions:
+    """The options of a JSON body."""
+    return OpenOptions(body.start_frame, body.max_frames, body.frame_stride, body.image_size)
+
+
+def form_file(form: FormData) -> tuple[str, UploadFile]:
+    """The uploaded file and its name. Raises InvalidInput where the field `file` is missing or no file."""
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise InvalidInput("the multipart field `file` with the video is missing", field="file")
+    return check_name(file.filename or "video"), file
+
+
+def save(file: UploadFile, folder: Path) -> Path:
+    """Copy an upload into a new file in `folder` and return its path. Blocks; raises OSError."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-", delete=False) as target:
+        shutil.copyfileobj(file.file, target, MIB)
+    return Path(target.name)

@@ -1,0 +1,83 @@
+"""Domain objects become the schemas that travel."""
+
+from __future__ import annotations
+
+from sam_service.api.deps import Services
+from sam_service.api.problems import problem_of
+from sam_service.core.prompts import PointPrompt, Prompt
+from sam_service.masks.rle import rle_area, rle_bbox
+from sam_service.schemas import (
+    FrameMasks,
+    Initialized,
+    JobInfo,
+    MaskFormat,
+    Model,
+    ObjectMask,
+    ObjectState,
+    PromptState,
+    SessionInfo,
+)
+from sam_service.sessions.jobs import FrameResult, Job
+from sam_service.sessions.render import as_rle, to_format
+from sam_service.sessions.session import Session
+from sam_service.sessions.store import MaskRecord
+
+
+def initialized(services: Services, session: Session) -> Initialized:
+    """A session as `/initialize` answers it."""
+    frames, manifest = session.frames, session.frames.manifest
+    status = "failed" if frames.error is not None else "ready" if frames.complete else "extracting"
+    info = services.engine.info
+    return Initialized(
+        session_id=session.session_id, status=status, num_frames=frames.num_frames, frames_ready=frames.frames_ready,
+        width=manifest.width, height=manifest.height, original_width=manifest.original_width,
+        original_height=manifest.original_height, scale_factor=manifest.scale_factor, fps=manifest.fps,
+        truncated=manifest.truncated, expires_at=services.sessions.expires_at(session),
+        model=Model(size=info.size if info else services.settings.sam2_model_size, image_size=session.record.image_size,
+                    device=info.device if info else "", quantized=info.quantized if info else False))
+
+
+def session_info(services: Services, session: Session) -> SessionInfo:
+    """A session's whole state."""
+    error = session.frames.error
+    return SessionInfo(
+        **dict(initialized(services, session)), video_name=session.record.video_name, created_at=session.record.created_at,
+        objects=[ObjectState(object_id=object_id, prompted_frames=sorted(frames))
+                 for object_id, frames in session.prompts.items()],
+        prompts=[_prompt(object_id, frame, prompt) for object_id, frames in session.prompts.items()
+                 for frame, prompt in sorted(frames.items())],
+        frames_with_masks=list(services.sessions.store.masked_frames(session.session_id)),
+        running=job_info(session.job) if session.job is not None and session.job.running else None,
+        error=error.message if error is not None else None)
+
+
+def job_info(job: Job) -> JobInfo:
+    """A job's progress."""
+    error = None
+    if job.error is not None:
+        error = problem_of(job.error).model_dump(exclude_none=True) | {"frame_idx": job.error_frame}
+    return JobInfo(job_id=job.job_id, session_id=job.session_id, state=job.state, done=len(job.results), total=job.total,
+                   frames_per_second=round(job.frames_per_second, 3), elapsed_s=round(job.elapsed_s, 4), error=error)
+
+
+def object_mask(session_id: str, record: MaskRecord, mask_format: MaskFormat) -> ObjectMask:
+    """A stored mask in the form that a client asked for. Takes about a millisecond: call it off the event loop."""
+    rle = as_rle(record)
+    return ObjectMask(
+        session_id=session_id, frame_idx=record.frame_index, object_id=record.object_id, mask=to_format(record, mask_format),
+        mask_format=mask_format, score=round(record.score, 5), object_score=round(record.object_score, 5),
+        area=rle_area(rle), bbox=rle_bbox(rle), elapsed_ms=round(record.elapsed_ms, 2))
+
+
+def frame_masks(session_id: str, result: FrameResult, mask_format: MaskFormat) -> FrameMasks:
+    """A frame with all its objects."""
+    return FrameMasks(frame_idx=result.frame_index, timestamp_s=round(result.timestamp_s, 5),
+                      objects=[object_mask(session_id, record, mask_format) for record in result.masks])
+
+
+def _prompt(object_id: int, frame: int, prompt: Prompt) -> PromptState:
+    if not isinstance(prompt, PointPrompt):
+        return PromptState(object_id=object_id, frame_idx=frame, points=[], labels=[], box=None, mask=True)
+    points, labels = prompt.clicks
+    return PromptState(object_id=object_id, frame_idx=frame, points=points.tolist(), labels=labels.tolist(),
+                       box=prompt.box.tolist() if prompt.box is not None else None, mask=False)

@@ -1,0 +1,1 @@
+"""The tracking engine. The only package that imports torch."""

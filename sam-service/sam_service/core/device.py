@@ -1,0 +1,78 @@
+"""One policy for the device: which one, in which precision, with how many threads, and how to wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePolicy:
+    """Where the network runs. autocast: the dtype of mixed precision, or None for plain float32."""
+
+    device: torch.device
+    autocast: torch.dtype | None
+    reason: str
+
+    def context(self) -> contextlib.AbstractContextManager[object]:
+        """The mixed-precision context of a step; does nothing for plain float32."""
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast)
+
+    def synchronize(self) -> None:
+        """Wait for the device in use, whichever it is; the CPU is always in step."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def release(self) -> None:
+        """Give cached device memory back."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def choose_device(requested: str, *, force_cpu: bool = False) -> DevicePolicy:
+    """The policy for `auto`, `cpu`, `cuda` or `mps`. Raises ValueError for a device that is asked for and not there.
+
+    bfloat16 is used on CUDA devices that have it, float16 on older ones and on MPS. Never on a CPU: without native support it
+    is emulated, about 300 times slower than float32.
+    """
+    if force_cpu or requested == "cpu":
+        return DevicePolicy(torch.device("cpu"), None, "forced" if force_cpu else "asked for")
+    if requested == "cuda" and not torch.cuda.is_available():
+        raise ValueError("SAM2_DEVICE=cuda, but torch sees no CUDA device")
+    if requested == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("SAM2_DEVICE=mps, but torch sees no Metal device; containers on a Mac never have one")
+    if requested in ("auto", "cuda") and torch.cuda.is_available():
+        return DevicePolicy(torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16,
+                            torch.cuda.get_device_name())
+    if requested in ("auto", "mps") and torch.backends.mps.is_available():
+        if is_forked():
+            logger.warning("this process was forked; Metal does not work in a forked process, so the CPU is used")
+            return DevicePolicy(torch.device("cpu"), None, "forked process on macOS")
+        return DevicePolicy(torch.device("mps"), torch.float16, "Apple Metal")
+    return DevicePolicy(torch.device("cpu"), None, "no accelerator found")
+
+
+def is_forked() -> bool:
+    """Whether this process was made by fork, as gunicorn's and multiprocessing's workers on Unix are."""
+    forked = multiprocessing.parent_process() is not None and multiprocessing.get_start_method(True) != "spawn"
+    return forked or "gunicorn" in os.path.basename(sys.argv[0])
+
+
+def is_apple_silicon() -> bool:
+    """Whether this is an arm64 Mac."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"

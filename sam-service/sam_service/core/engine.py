@@ -1,0 +1,198 @@
+"""The engine that the sessions talk to: the model, loaded once, and the worker thread that alone touches it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from sam_service.core import weights
+from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
+from sam_service.core.features import Frame
+from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
+from sam_service.core.quantize import quantize_encoder
+from sam_service.core.sam2_video_predictor import ObjectOutput, Proposer, Sam2VideoPredictor
+from sam_service.core.worker import Priority, Worker
+from sam_service.errors import ModelUnavailable, NotReady
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the engine is built from; see `settings.py` for the meaning of each."""
+
+    size: str = "nano"
+    checkpoint: str | None = None
+    image_size: int | None = None
+    device: str = "auto"
+    force_cpu: bool = False
+    quantize: bool = False
+    threads: int = 1
+    interop_threads: int = 1
+    cache_bytes: int = 256 << 20
+    max_queued: int = 64
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which network answers."""
+
+    size: str
+    image_size: int
+    device: str
+    quantized: bool
+    source: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The outputs of a step and how long it took on the device, in milliseconds."""
+
+    outputs: list[ObjectOutput]
+    elapsed_ms: float
+
+
+class Engine:
+    """Loads the model on its worker thread and runs steps there. Every public method may be called from any thread."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.options = options
+        self.worker = Worker(max_queued=options.max_queued)
+        self.info: ModelInfo | None = None
+        self.failure: ModelUnavailable | None = None
+        self._policy: DevicePolicy | None = None
+        self._loaded: weights.LoadedModel | None = None
+        self._predictors: dict[int, Sam2VideoPredictor] = {}
+
+    def start(self) -> None:
+        """Start the worker and let it load and warm the model; `info` is set once it is ready, `failure` if it cannot be."""
+        self.worker.start()
+        self.worker.submit(self._load)
+
+    def stop(self) -> None:
+        """Finish what is queued and stop."""
+        self.worker.stop()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and warm and the worker runs."""
+        return self.info is not None and self.worker.alive
+
+    def require_ready(self) -> ModelInfo:
+        """The model's description. Raises NotReady while it loads and ModelUnavailable when it could not be had."""
+        if self.failure is not None:
+            raise self.failure
+        if self.info is None:
+            raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
+        return self.info
+
+    def step(self, image_size: int, bank: MemoryBank, frame: Frame, *, prompts: Mapping[int, Prompt] | None = None,
+             track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> Future[StepResult]:
+        """Queue one step (see `Sam2VideoPredictor.step`); prompts go before tracking."""
+        def run() -> StepResult:
+            started = time.perf_counter()
+            outputs = self._predictor(image_size).step(
+                bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
+            return StepResult(outputs, (time.perf_counter() - started) * 1000)
+        return self.submit(run, Priority.CLICK if prompts else Priority.FRAME)
+
+    def submit(self, run: Callable[[], T], priority: Priority = Priority.CLICK) -> Future[T]:
+        """Queue anything that touches a bank, so that banks have one owner."""
+        self.require_ready()
+        return self.worker.submit(run, priority)
+
+    def holds_features(self, image_size: int, key: str, frame_index: int) -> bool:
+        """Whether a frame need not be read again. A hint: the answer may be outdated when the step runs."""
+        predictor = self._predictors.get(image_size)
+        return predictor is not None and predictor.encoder.holds(key, frame_index)
+
+    def forget(self, key: str) -> None:
+        """Drop the image features of a session."""
+        def run() -> None:
+            for predictor in self._predictors.values():
+                predictor.encoder.forget(key)
+        if self.ready:
+            self.worker.submit(run)
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raise InvalidInput for an input size that the model cannot run at."""
+        weights.check_image_size(image_size)
+
+    @property
+    def cache_nbytes(self) -> int:
+        """Bytes of image features held."""
+        return sum(predictor.encoder.nbytes for predictor in self._predictors.values())
+
+    @staticmethod
+    def hardware() -> dict[str, bool]:
+        """What this machine is, for `/health`."""
+        return {"mps_available": torch.backends.mps.is_available(), "apple_silicon": is_apple_silicon(),
+                "cuda_available": torch.cuda.is_available()}
+
+    @staticmethod
+    def models() -> list[dict[str, Any]]:
+        """Every model size and whether its weights are on this machine; asks no network."""
+        return [asdict(model) for model in weights.available_models()]
+
+    def _load(self) -> None:
+        options = self.options
+        try:
+            torch.set_num_threads(options.threads)
+            self._policy = choose_device(options.device, force_cpu=options.force_cpu)
+            self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
+                                              offline=options.offline)
+            if options.quantize:
+                quantize_encoder(self._loaded.model, self._policy.device)
+            predictor = self._predictor(self._loaded.image_size)
+            started = time.perf_counter()
+            _warm_up(predictor)
+        except ModelUnavailable as error:
+            logger.error("no model: %s", error.message)
+            self.failure = error
+        except Exception as error:
+            logger.exception("the model could not be loaded")
+            self.failure = ModelUnavailable(f"the model could not be loaded: {type(error).__name__}; see the service's log")
+        else:
+            loaded = self._loaded
+            self.info = ModelInfo(loaded.size, loaded.image_size, str(self._policy.device), options.quantize, loaded.source,
+                                  loaded.parameters)
+            logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
+                        loaded.size, loaded.source, loaded.parameters / 1e6, loaded.image_size, self._policy.device,
+                        self._policy.reason, options.threads, time.perf_counter() - started)
+
+    def _predictor(self, image_size: int) -> Sam2VideoPredictor:
+        """The predictor for an input size; all sizes share the weights, and the cache budget is each one's own."""
+        assert self._loaded is not None and self._policy is not None
+        if image_size not in self._predictors:
+            loaded = self._loaded
+            model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
+            self._predictors[image_size] = Sam2VideoPredictor(
+                model, self._policy, cache_bytes=self.options.cache_bytes, proposer=_proposer() if loaded.proposal else None)
+        return self._predictors[image_size]
+
+
+def _proposer() -> Proposer:
+    from sam_service.core.proposal import proposal
+    return proposal
+
+
+def _warm_up(predictor: Sam2VideoPredictor) -> None:
+    """One click and one tracked frame on grey, so that the first client does not pay for lazy initialisation."""
+    size = predictor.image_size
+    pixels = np.full((size, size, 3), 128, np.uint8)
+    bank = MemoryBank("warm-up")
+    centre = PointPrompt(np.full((1, 2), size / 2, np.float32), np.full(1, POSITIVE, np.int32))
+    predictor.step(bank, Frame(0, size, size, lambda: pixels), prompts={1: centre}, num_frames=2)
+    predictor.step(bank, Frame(1, size, size, lambda: pixels), track=[1], num_frames=2)
+    predictor.encoder.forget("warm-up")

@@ -1,0 +1,304 @@
+"""The tracking engine: one step for one frame, over the modules and weights of transformers' `Sam2VideoModel`.
+
+Follows Meta's video predictor (SAM 2, Ravi et al., 2024; `sam2` 1.1.0) to rounding error, with three differences, all of them
+options or bounds of ours:
+
+- `corrections_condition`: a frame that is prompted after it was tracked becomes a conditioning frame, so that the correction
+  is kept by the next propagation. Meta's predictor has the same option and leaves it off, and then forgets such a click.
+- All objects of a frame share its image features, and those whose memories have the same shape share each matrix product.
+- Memory is bounded (`memory_bank.py`): old frames live on disk. Beyond the spill's budget a prompt in the middle of a
+  clip sees the conditioning frames and no neighbours.
+
+B: objects. S: side of the model's input. h = w = S/16. T = h · w. C: hidden width. D: width of a memory token. K: memory tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Sam2VideoModel
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionEmbeddingSine, get_1d_sine_pe
+
+from sam_service.core.device import DevicePolicy
+from sam_service.core.features import Frame, ImageEncoder, ImageFeatures
+from sam_service.core.memory_attention import MemoryAttention
+from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
+from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
+from sam_service.errors import InvalidMask
+
+NO_OBJECT_LOGIT = -1024.0
+MASK_PROMPT_LOGIT = 10.0
+LOGIT_CLAMP = 32.0
+
+Proposer = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None],
+                    NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOutput:
+    """The answer for one object on one frame, on the host.
+
+    logits: (S/4, S/4) float32, a mask where positive. score: predicted IoU, 0 to 1. object_score: probability of presence.
+    """
+
+    object_id: int
+    frame_index: int
+    logits: NDArray[np.float32]
+    score: float
+    object_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What the mask decoder says of B objects: logits (B, 1, S/4, S/4), iou (B,), pointer (B, C), object_score (B,) logit."""
+
+    logits: Tensor
+    iou: Tensor
+    pointer: Tensor
+    object_score: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The memories that one object's frame attends to: maps by temporal index, pointers by signed distance in frames."""
+
+    maps: list[tuple[int, FrameMemory]]
+    pointers: list[tuple[int, FrameMemory]]
+
+
+class Sam2VideoPredictor:
+    """Holds the model and nothing of any session; a session's state is its `MemoryBank`. Not thread-safe: one owner."""
+
+    def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, cache_bytes: int = 256 << 20,
+                 corrections_condition: bool = True, proposer: Proposer | None = None) -> None:
+        self._model = model.to(policy.device).eval()
+        self._policy = policy
+        self._config = model.config
+        self._proposer = proposer
+        self._corrections_condition = corrections_condition
+        self.image_size: int = model.config.image_size
+        self.encoder = ImageEncoder(model, policy.device, cache_bytes=cache_bytes, keep_pixels=proposer is not None)
+        with torch.inference_mode():
+            self._attention = MemoryAttention(model.memory_attention)
+            self._image_positions = model.get_image_wide_positional_embeddings()
+            side = self.image_size // 16
+            self._memory_positions = _sine_positions(model.mem_dim, side, policy.device)
+            self._token_positions = _sine_positions(model.hidden_dim, side, policy.device)
+
+    def step(self, bank: MemoryBank, frame: Frame, *, prompts: Mapping[int, Prompt] | None = None,
+             track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> list[ObjectOutput]:
+        """Do everything for one frame: answer `prompts` (by object id), carry on the objects in `track`.
+
+        `num_frames` is the length of the clip; SAM 2 scales the pointers' temporal encoding with it below 16 frames.
+        Returns one output for each prompted and each tracked object, in that order. A prompted object is not also tracked;
+        one in `track` that the bank does not know, or that has no prompt, is passed over. Raises InvalidMask.
+        """
+        with torch.inference_mode(), self._policy.context():
+            features = self.encoder(bank.key, frame)
+            memories = {object_id: self._answer(bank.object(object_id), frame, features, prompt, num_frames)
+                        for object_id, prompt in (prompts or {}).items()}
+            if track:
+                bank.commit()
+                objects = [memory for object_id in track if (memory := bank.objects.get(object_id)) is not None
+                           and memory.conditioning and object_id not in memories]
+                memories |= self._track(objects, frame.index, features, reverse, num_frames)
+            outputs = [self._to_host(object_id, frame.index, memory) for object_id, memory in memories.items()]
+            self._policy.synchronize()
+        return outputs
+
+    def _answer(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, prompt: Prompt,
+                num_frames: int) -> FrameMemory:
+        """Answer a prompt, as a new start where the frame was not tracked and as a correction where it was."""
+        is_start = frame.index not in memory.directions
+        if isinstance(prompt, MaskPrompt):
+            decoded = self._take_mask(features, prompt)
+        else:
+            if is_start:
+                image = features.top + self._model.no_memory_embedding.reshape(1, -1, 1, 1)
+            else:
+                near = self._near(memory, frame.index, memory.directions[frame.index], num_frames)
+                image = self._attend([near], features, num_frames)
+            decoded = self._decode_points(memory, frame, features, image, prompt, is_start)
+        _check_finite(decoded)
+        encoded = self._encode_memory(features, decoded, prompted=True)
+        answer = _memory_of(decoded, encoded, 0, memory.directions.get(frame.index))
+        memory.stage(frame.index, answer, conditioning=is_start or self._corrections_condition)
+        return answer
+
+    def _track(self, objects: Sequence[ObjectMemory], frame_index: int, features: ImageFeatures, reverse: bool,
+               num_frames: int) -> dict[int, FrameMemory]:
+        """Carry objects on to a frame. Objects that were prompted there keep that answer."""
+        found: dict[int, FrameMemory] = {}
+        groups: dict[tuple[int, int], list[tuple[ObjectMemory, _Near]]] = defaultdict(list)
+        for memory in objects:
+            if frame_index in memory.conditioning:
+                found[memory.object_id] = memory.conditioning[frame_index]
+            else:
+                near = self._near(memory, frame_index, reverse, num_frames)
+                groups[len(near.maps), len(near.pointers)].append((memory, near))
+        for group in groups.values():
+            image = self._attend([near for _, near in group], features, num_frames)
+            decoded = self._decode(features, image, None, None, multimask=self._use_multimask(is_start=False, num_points=0))
+            _check_finite(decoded)
+            encoded = self._encode_memory(features, decoded, prompted=False)
+            for row, (memory, _) in enumerate(group):
+                found[memory.object_id] = _memory_of(decoded, encoded, row, reverse)
+                memory.add_tracked(frame_index, found[memory.object_id])
+        for memory in objects:
+            memory.mark_passed(frame_index, reverse=reverse)
+        return {memory.object_id: found[memory.object_id] for memory in objects}
+
+    # Memory -> tokens
+
+    def _near(self, memory: ObjectMemory, frame_index: int, reverse: bool, num_frames: int) -> _Near:
+        """Select the memories that a frame attends to: all conditioning frames and the last tracked ones in its direction."""
+        step = 1 if reverse else -1
+        last = self._config.num_maskmem - 1
+        near = _Near([(last, entry) for entry in memory.conditioning.values()],
+                     [((at - frame_index) * step, entry) for at, entry in memory.conditioning.items()
+                      if (at - frame_index) * step >= 0])
+        for distance in range(last, 0, -1):
+            entry = memory.tracked(frame_index + step * distance)
+            if entry is not None:
+                near.maps.append((distance - 1, entry))
+        for distance in range(1, self._num_pointers(num_frames)):
+            entry = memory.tracked(frame_index + step * distance)
+            if entry is not None:
+                near.pointers.append((distance, entry))
+        return near
+
+    def _num_pointers(self, num_frames: int) -> int:
+        return min(num_frames, int(self._config.max_object_pointers_in_encoder))
+
+    def _tokens(self, near: _Near, num_frames: int) -> tuple[Tensor, Tensor, int]:
+        """Memory tokens (K, D), their positions (K, D), and how many of the last ones are pointers."""
+        model, device = self._model, self._policy.device
+        temporal = model.memory_temporal_positional_encoding[:, 0]
+        tokens = [entry.features.to(device).float() for _, entry in near.maps]
+        positions = [self._memory_positions + temporal[index] for index, _ in near.maps]
+        if not near.pointers:
+            return torch.cat(tokens), torch.cat(positions), 0
+        distances = torch.tensor([float(distance) for distance, _ in near.pointers], device=device)
+        sine = get_1d_sine_pe(distances / max(1, self._num_pointers(num_frames) - 1), dim=model.hidden_dim)
+        encoded = model.temporal_positional_encoding_projection_layer(sine)
+        stacked = torch.stack([entry.pointer for _, entry in near.pointers]).to(device)
+        split = stacked.shape[1] // model.mem_dim
+        tokens.append(stacked.reshape(-1, model.mem_dim))
+        positions.append(encoded.repeat_interleave(split, dim=0))
+        return torch.cat(tokens), torch.cat(positions), len(near.pointers) * split
+
+    def _attend(self, nears: Sequence[_Near], features: ImageFeatures, num_frames: int) -> Tensor:
+        """Image features conditioned on the memories of B objects, which have one shape: (B, C, h, w)."""
+        rows = [self._tokens(near, num_frames) for near in nears]
+        tokens, positions = torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
+        flat = features.top[0].flatten(1).T
+        conditioned = self._attention(flat, self._token_positions, tokens, positions, rows[0][2])
+        return conditioned.transpose(1, 2).reshape(len(rows), *features.top.shape[1:])
+
+    # Prompts and features -> masks
+
+    def _decode_points(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, image: Tensor,
+                       prompt: PointPrompt, is_start: bool) -> _Decoded:
+        device = self._policy.device
+        size = torch.tensor([frame.width, frame.height], dtype=torch.float32, device=device)
+        points = torch.from_numpy(prompt.points).to(device) / size * self.image_size
+        earlier = None if prompt.fresh else memory.latest(frame.index)
+        if earlier is not None:
+            dense = earlier.logits.to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+        elif self._proposer is not None and features.pixels is not None:
+            scaled = points.cpu().numpy()
+            shape = PointPrompt(scaled, prompt.labels)
+            proposal = self._proposer(features.pixels, *shape.clicks, shape.box)
+            dense = torch.from_numpy(proposal).to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+        else:
+            dense = None
+        labels = torch.from_numpy(prompt.labels).to(device)
+        multimask = self._use_multimask(is_start=is_start, num_points=len(labels))
+        return self._decode(features, image, (points[None, None], labels[None, None]), dense, multimask=multimask)
+
+    def _decode(self, features: ImageFeatures, image: Tensor, points: tuple[Tensor, Tensor] | None, dense: Tensor | None,
+                *, multimask: bool) -> _Decoded:
+        """Run prompt encoder and mask decoder. image: (B, C, h, w); points: (B, 1, P, 2) in input pixels and (B, 1, P)."""
+        model, batch = self._model, len(image)
+        if points is None:
+            points = (image.new_zeros(batch, 1, 1, 2), -torch.ones(batch, 1, 1, dtype=torch.int32, device=image.device))
+        sparse, dense_embedding = model.prompt_encoder(
+            input_points=points[0], input_labels=points[1], input_boxes=None, input_masks=dense)
+        masks, ious, tokens, object_score = model.mask_decoder(
+            image_embeddings=image,
+            image_positional_embeddings=self._image_positions.expand(batch, -1, -1, -1),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense_embedding,
+            multimask_output=multimask,
+            high_resolution_features=[features.fine.expand(batch, -1, -1, -1), features.middle.expand(batch, -1, -1, -1)],
+        )  # (B, 1, M, S/4, S/4), (B, 1, M), (B, 1, M, C), (B, 1, 1)
+        rows, best = torch.arange(batch, device=image.device), ious[:, 0].argmax(dim=-1)
+        appears = (object_score[:, 0] > 0).float()  # (B, 1)
+        logits = torch.where(appears[..., None, None] > 0, masks[rows, 0, best][:, None].float(), NO_OBJECT_LOGIT)
+        pointer = appears * model.object_pointer_proj(tokens[rows, 0, best]) + (1 - appears) * model.no_object_pointer
+        return _Decoded(logits, ious[rows, 0, best].float(), pointer.float(), object_score[:, 0, 0].float())
+
+    def _use_multimask(self, *, is_start: bool, num_points: int) -> bool:
+        config = self._config
+        return bool(config.multimask_output_in_sam and (is_start or config.multimask_output_for_tracking)
+                    and config.multimask_min_pt_num <= num_points <= config.multimask_max_pt_num)
+
+    def _take_mask(self, features: ImageFeatures, prompt: MaskPrompt) -> _Decoded:
+        """A mask prompt is its own answer; the decoder only makes its object pointer."""
+        size, model = self.image_size, self._model
+        mask = torch.from_numpy(prompt.mask).to(self._policy.device).float()[None, None]
+        if mask.shape[-2:] != (size, size):
+            mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+            mask = (mask >= 0.5).float()
+        high = mask * 2 * MASK_PROMPT_LOGIT - MASK_PROMPT_LOGIT
+        logits = F.interpolate(high, size=(size // 4, size // 4), mode="bilinear", align_corners=False, antialias=True)
+        decoded = self._decode(features, features.top, None, model.mask_downsample(mask), multimask=False)
+        appears = mask.amax(dim=(1, 2, 3))[:, None]
+        pointer = appears * decoded.pointer + (1 - appears) * model.no_object_pointer
+        object_score = appears[:, 0] * 2 * MASK_PROMPT_LOGIT - MASK_PROMPT_LOGIT
+        return _Decoded(logits, torch.ones_like(decoded.iou), pointer, object_score)
+
+    # Masks -> memory
+
+    def _encode_memory(self, features: ImageFeatures, decoded: _Decoded, *, prompted: bool) -> Tensor:
+        """Encode masks into memory maps (B, T, D) bfloat16. A prompted frame's mask is made hard first."""
+        model, config, size = self._model, self._config, self.image_size
+        high = F.interpolate(decoded.logits, size=(size, size), mode="bilinear", align_corners=False)
+        mask = (high > 0).float() if prompted else high.sigmoid()
+        mask = mask * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
+        maps, _ = model.memory_encoder(features.top.expand(len(mask), -1, -1, -1), mask)  # (B, D, h, w)
+        if model.occlusion_spatial_embedding_parameter is not None:
+            absent = (decoded.object_score <= 0).float()[:, None, None, None]
+            maps = maps + absent * model.occlusion_spatial_embedding_parameter[..., None, None]
+        encoded: Tensor = maps.to(torch.bfloat16).flatten(2).transpose(1, 2)
+        return encoded
+
+    def _to_host(self, object_id: int, frame_index: int, memory: FrameMemory) -> ObjectOutput:
+        return ObjectOutput(object_id, frame_index, memory.logits.cpu().numpy(), memory.iou,
+                            float(torch.tensor(memory.object_score).sigmoid()))
+
+
+def _check_finite(decoded: _Decoded) -> None:
+    """Keep a broken answer out of the memory, where it would spoil every frame after it."""
+    for name in ("logits", "iou", "pointer", "object_score"):
+        if not torch.isfinite(getattr(decoded, name)).all():
+            raise InvalidMask(f"the network's {name.replace('_', ' ')} on this frame are not finite numbers")
+
+
+def _sine_positions(width: int, side: int, device: torch.device) -> Tensor:
+    """The library's sine encoding of a side x side map, flattened to (side², width)."""
+    encoding = Sam2VideoPositionEmbeddingSine(num_position_features=width // 2, normalize=True)
+    positions: Tensor = encoding(torch.Size((1, width, side, side)), device, torch.float32)
+    return positions[0].flatten(1).T.contiguous()
+
+
+def _memory_of(decoded: _Decoded, encoded: Tensor, row: int, reverse: bool | None) -> FrameMemory:
+    return FrameMemory(features=encoded[row].contiguous(), pointer=decoded.pointer[row], logits=decoded.logits[row, 0],
+                       object_score=float(decoded.object_score[row]), iou=float(decoded.iou[row]), reverse=reverse)

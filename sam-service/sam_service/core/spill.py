@@ -1,0 +1,96 @@
+"""Memories on disk: one safetensors file for each object and frame, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from sam_service.core.memory_bank import FrameMemory, Kind
+
+_DIRECTION = {True: "backward", False: "forward", None: "prompted"}
+_REVERSE = {name: reverse for reverse, name in _DIRECTION.items()}
+
+
+class DiskSpill:
+    """A folder `<object_id>/<kind>-<direction>-<frame>.safetensors`.
+
+    Conditioning frames are exempt from the byte budget; where tracked ones exceed it, `save` keeps what it has and lets the
+    new frame live in the window alone, so that a long clip cannot fill the disk. A later prompt on such a frame then sees the
+    conditioning frames and no neighbours.
+    """
+
+    def __init__(self, folder: Path, budget_bytes: int) -> None:
+        self._folder = folder
+        self._budget_bytes = budget_bytes
+        self._paths: dict[tuple[int, Kind, int], Path] = {}
+        self._bytes = 0
+        self._scan()
+
+    def save(self, object_id: int, kind: Kind, frame_index: int, memory: FrameMemory) -> None:
+        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises OSError."""
+        self.delete(object_id, kind, frame_index)
+        if kind is Kind.TRACKED and self._bytes >= self._budget_bytes:
+            return
+        folder = self._folder / str(object_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{kind}-{_DIRECTION[memory.reverse]}-{frame_index:07d}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        tensors = {"features": memory.features, "pointer": memory.pointer, "logits": memory.logits}
+        scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou)}
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
+        os.replace(temporary, path)
+        self._paths[object_id, kind, frame_index] = path
+        self._bytes += path.stat().st_size
+
+    def load(self, object_id: int, kind: Kind, frame_index: int) -> FrameMemory:
+        """Read a memory back. Raises KeyError where none was kept."""
+        path = self._paths[object_id, kind, frame_index]
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            scores = file.metadata()
+            return FrameMemory(
+                features=file.get_tensor("features"),
+                pointer=file.get_tensor("pointer"),
+                logits=file.get_tensor("logits"),
+                object_score=float(scores["object_score"]),
+                iou=float(scores["iou"]),
+                reverse=_parse(path)[2],
+            )
+
+    def delete(self, object_id: int, kind: Kind, frame_index: int) -> None:
+        """Remove a memory; nothing happens where there is none."""
+        path = self._paths.pop((object_id, kind, frame_index), None)
+        if path is not None:
+            self._bytes -= path.stat().st_size
+            path.unlink()
+
+    def delete_object(self, object_id: int) -> None:
+        """Remove everything of one object."""
+        for key in [key for key in self._paths if key[0] == object_id]:
+            self.delete(*key)
+        shutil.rmtree(self._folder / str(object_id), ignore_errors=True)
+
+    def entries(self) -> Iterator[tuple[int, Kind, int, bool | None]]:
+        """Every memory that is here: object id, kind, frame, direction."""
+        for (object_id, kind, frame_index), path in sorted(self._paths.items()):
+            yield object_id, kind, frame_index, _parse(path)[2]
+
+    def __contains__(self, key: tuple[int, Kind, int]) -> bool:
+        return key in self._paths
+
+    def _scan(self) -> None:
+        for leftover in self._folder.glob("*/*.tmp"):
+            leftover.unlink()
+        for path in self._folder.glob("*/*.safetensors"):
+            kind, frame_index, _ = _parse(path)
+            self._paths[int(path.parent.name), kind, frame_index] = path
+            self._bytes += path.stat().st_size
+
+
+def _parse(path: Path) -> tuple[Kind, int, bool | None]:
+    kind, direction, frame = path.stem.split("-")
+    return Kind(kind), int(frame), _REVERSE[direction]

@@ -1,0 +1,288 @@
+"""Weights become a network: where weights come from, how they are checked and loaded.
+
+A size that was asked for is loaded, or `ModelUnavailable` says what was looked for, why it cannot be had and how to get
+it; another size is never put in its place. Whatever the source, every learned tensor has to be there in its shape, and
+nothing may be left over. Nothing here reads settings or the environment.
+
+Sources: Meta's `.pt` (see `meta_layout`), a Hugging Face folder or repository with `Sam2VideoModel`, the embedded nano.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import Sam2VideoConfig, Sam2VideoModel
+
+from sam_service.core.meta_layout import POSITION_MATRIX, POSITION_MATRIX_COPY, from_meta, to_meta
+from sam_service.core.nano import build_nano
+from sam_service.core.sizes import SIZES, ModelSize, check_image_size, config_for, resize
+from sam_service.errors import InvalidInput, ModelUnavailable
+
+NANO_FOLDER = Path(__file__).parent.parent / "checkpoints" / "nano"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network ready to run: fp32, on the CPU, in eval mode, without gradients.
+
+    `source` says in words where the weights came from; `proposal` whether they were trained to be given a classical
+    proposal as a mask prompt (nano only).
+    """
+
+    model: Sam2VideoModel
+    size: str
+    image_size: int
+    source: str
+    proposal: bool
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One line of the list of models. `present`: loading it needs no network."""
+
+    size: str
+    parameters_m: float
+    source: str
+    present: bool
+    image_size: int
+    note: str
+
+
+def load_model(
+    size: str,
+    *,
+    checkpoint: Path | str | None = None,
+    image_size: int | None = None,
+    cache_dir: Path | str | None = None,
+    offline: bool = False,
+    revision: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> LoadedModel:
+    """Load `size` from `checkpoint`: Meta's `.pt`, a folder, `owner/name` on the hub, or None for its usual source.
+
+    `image_size` is the side in pixels of the square that the network sees; None keeps the checkpoint's own. `progress`
+    is told in words what takes time. Raises InvalidInput (unknown size, impossible image size) or ModelUnavailable.
+    """
+    if size not in SIZES:
+        raise InvalidInput(f"there is no model size {size!r}; there are {', '.join(SIZES)}", field="size")
+    if image_size is not None:
+        check_image_size(image_size)
+    tell = progress or (lambda _text: None)
+    spec = SIZES[size]
+    place, source = _locate(spec, checkpoint, revision or spec.revision, cache_dir, offline, tell)
+    tell(f"loading {size} ({source})")
+    proposal = False
+    if place.is_file():
+        model = _load_meta_file(spec, place, image_size or spec.image_size)
+    elif spec.repo is None:
+        model, proposal = _load_nano(place, image_size)
+    else:
+        model = _load_folder(spec, place, image_size)
+    model.train(False).requires_grad_(False)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return LoadedModel(model, size, _image_size(model.config), source, proposal, parameters)
+
+
+def available_models(cache_dir: Path | str | None = None) -> list[ModelInfo]:
+    """Every size in order, and whether its usual source is on this machine. Never touches the network."""
+
+    def present(spec: ModelSize) -> bool:
+        files = (CONFIG_FILE, WEIGHTS_FILE)
+        if spec.repo is None:
+            return all((NANO_FOLDER / file).is_file() for file in files)
+        cached = (try_to_load_from_cache(spec.repo, file, cache_dir, spec.revision) for file in files)
+        return all(isinstance(path, str) for path in cached)
+
+    return [
+        ModelInfo(spec.name, spec.parameters_m, spec.repo or "embedded", present(spec), spec.image_size, spec.note)
+        for spec in SIZES.values()
+    ]
+
+
+def empty_model(config: Sam2VideoConfig) -> Sam2VideoModel:
+    """The network without weights: names and shapes on the meta device, no memory and no initialisation."""
+    with torch.device("meta"):
+        return Sam2VideoModel(config)
+
+
+def _locate(
+    spec: ModelSize,
+    checkpoint: Path | str | None,
+    revision: str,
+    cache_dir: Path | str | None,
+    offline: bool,
+    tell: Callable[[str], None],
+) -> tuple[Path, str]:
+    """Where the weights lie on this disk, after a download if need be, and where they came from in words."""
+    if checkpoint is None and spec.repo is None:
+        return NANO_FOLDER, "embedded"
+    path = Path(checkpoint or "")
+    if checkpoint is not None and path.exists():
+        return path, f"{'file' if path.is_file() else 'folder'} {path.name}"
+    repo = str(checkpoint or spec.repo)
+    if isinstance(checkpoint, Path) or path.suffix in (".pt", ".pth") or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise _unavailable(spec, f"there is no file or folder {path.absolute()}")
+    tell(f"fetching {repo} at {revision} ({spec.parameters_m:.0f} million parameters)")
+    try:
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=offline,
+            allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],
+        )
+    except (httpx.HTTPError, HFValidationError, OSError) as error:
+        why = "it is not in the local cache and the network is switched off" if offline else f"{error}"
+        raise _unavailable(spec, f"{repo} at {revision} on the Hugging Face hub cannot be had: {why}") from error
+    return Path(folder), f"hub {repo}@{revision}"
+
+
+def _load_meta_file(spec: ModelSize, path: Path, image_size: int) -> Sam2VideoModel:
+    if spec.repo is None:
+        raise _unavailable(spec, f"{path} is a file; nano is read from a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        why = "it is truncated, is no PyTorch file, or holds more than tensors"
+        raise _unavailable(spec, f"{path} cannot be read as Meta's .pt: {why} ({type(error).__name__})") from error
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise _unavailable(spec, f"{path} does not hold {{'model': weights by name}} as Meta's .pt does") from error
+    model = empty_model(config_for(spec.name, image_size))
+    _check(spec, path, shapes, _shapes(to_meta(model.state_dict())))
+    return _fill(model, from_meta(state))
+
+
+def _load_folder(spec: ModelSize, folder: Path, image_size: int | None) -> Sam2VideoModel:
+    state, raw = _read_folder(spec, folder)
+    state.setdefault(POSITION_MATRIX_COPY, state.get(POSITION_MATRIX, torch.empty(0)).clone())  # files may keep it once
+    try:
+        config = Sam2VideoConfig.from_dict(raw)
+    except (StrictDataclassError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unavailable(spec, f"{folder / CONFIG_FILE} does not describe a Sam2VideoModel: {error}") from error
+    _check_encoder(spec, folder, config)
+    model = empty_model(resize(config, image_size or _image_size(config)))
+    _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
+    return _fill(model, state)
+
+
+def _check_encoder(spec: ModelSize, folder: Path, config: Sam2VideoConfig) -> None:
+    """Raise ModelUnavailable unless the folder describes the encoder of `spec`: shapes do not tell heads or windows."""
+    vision: tuple[Any, Any] = (config_for(spec.name).vision_config, config.vision_config)
+    ours, theirs = (part.backbone_config for part in vision)
+    for field in (
+        "hidden_size",
+        "blocks_per_stage",
+        "num_attention_heads_per_stage",
+        "global_attention_blocks",
+        "window_size_per_stage",
+    ):
+        if getattr(theirs, field, None) != getattr(ours, field):
+            why = f"{field} is {getattr(theirs, field, None)} and {spec.name} has {getattr(ours, field)}"
+            raise _unavailable(spec, f"{folder} holds another network: {why}")
+
+
+def _load_nano(folder: Path, image_size: int | None) -> tuple[Sam2VideoModel, bool]:
+    spec = SIZES["nano"]
+    state, config = _read_folder(spec, folder)
+    if "sha256" not in config:
+        raise _unavailable(spec, f"{folder / CONFIG_FILE} is not nano's: it has no sha256")
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    if digest != config["sha256"]:
+        raise _unavailable(spec, f"{folder / WEIGHTS_FILE} is damaged: sha256 is {digest}, not {config['sha256']}")
+    model = build_nano(image_size or int(config["image_size"]))
+    _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
+    model.load_state_dict({name: value.float() for name, value in state.items()})
+    return model, bool(config.get("proposal", False))
+
+
+def _read_folder(spec: ModelSize, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
+        return load_file(folder / WEIGHTS_FILE), config
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unavailable(spec, f"{folder} needs {CONFIG_FILE} and {WEIGHTS_FILE} in good order: {error}") from error
+
+
+def _fill(model: Sam2VideoModel, state: Mapping[str, Tensor]) -> Sam2VideoModel:
+    """Put real tensors into an empty model, without a copy where they are fp32 already."""
+    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    _compute_positions(model)
+    return model
+
+
+def _compute_positions(model: Sam2VideoModel) -> None:
+    """Compute what no checkpoint stores: the memory attention's grid of positions and its rotary frequencies."""
+    attention = model.memory_attention
+    attention.position_ids = attention.precompute_positions(model.config)
+    attention.rotary_emb = type(attention.rotary_emb)(model.config)
+
+
+def _image_size(config: Sam2VideoConfig) -> int:
+    """The side in pixels; the library's type also allows a pair, of which only squares run."""
+    size = config.image_size
+    return size if isinstance(size, int) else int(size[0])
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def _check(spec: ModelSize, place: Path, found: Shapes, wanted: Shapes) -> None:
+    """Raise ModelUnavailable, naming the first few, unless names and shapes are exactly those of the size."""
+    faults = {
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in found if name not in wanted],
+        "of another shape": [name for name in wanted if name in found and found[name] != wanted[name]],
+    }
+    told = [f"{len(names)} {fault} ({', '.join(names[:4])})" for fault, names in faults.items() if names]
+    if told:
+        raise _unavailable(spec, f"the tensors in {place} are not those of {spec.name}: {'; '.join(told)}")
+
+
+def _unavailable(spec: ModelSize, why: str) -> ModelUnavailable:
+    if spec.repo is None:
+        remedy = "reinstall the package, or name a folder that the trainer wrote"
+    else:
+        remedy = f"download {spec.meta_file} from Meta or the repository {spec.repo}, and name it as the checkpoint"
+    return ModelUnavailable(f"model {spec.name} is not available: {why}. To get it: {remedy}.")
+
+
+def resized(loaded: LoadedModel, image_size: int) -> Sam2VideoModel:
+    """The same network for another input size in pixels. All weights are shared, quantized layers included.
+
+    Raises InvalidInput for a size that the network cannot run at.
+    """
+    check_image_size(image_size)
+    source = loaded.model
+    config = resize(copy.deepcopy(source.config), image_size)
+    model = build_nano(image_size) if loaded.size == "nano" else empty_model(config)
+    sized = {"prompt_encoder", "memory_attention"}
+    for name, module in source.named_children():
+        if name not in sized:
+            setattr(model, name, module)
+    for name in sized:
+        getattr(model, name).load_state_dict(getattr(source, name).state_dict(), assign=True)
+    for name, parameter in source.named_parameters(recurse=False):
+        setattr(model, name, parameter)
+    _compute_positions(model)
+    model.train(False).requires_grad_(False)
+    return model

@@ -1,0 +1,1 @@
+"""A finished session becomes files that other tools open."""

@@ -1,0 +1,134 @@
+"""The whole flow over REST on one clip: open, click, propagate with a progress bar, masks and an overlay video on disk."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.client import FrameMasks, SamClient, ServiceProblem, VideoSession
+from sam_service.demo_clip import CLICK, render_clip
+from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.local import local_service
+from sam_service.masks.png import encode_png
+from sam_service.settings import Settings
+from sam_service.suggest import suggest_point
+from sam_service.video.decoder import silence_decoder
+
+BAR_WIDTH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """video: None for a clip that is made up; prompt: as in `/add-object`, None to choose a point; out: folder."""
+
+    video: Path | None
+    prompt: dict[str, Any] | None
+    out: Path
+    max_frames: int | None
+    direction: str
+    demo: bool = False
+
+
+def run_flow(settings: Settings, options: FlowOptions) -> int:
+    """Run the flow on a service of its own; returns an exit code."""
+    silence_decoder()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sam-demo-") as folder:
+        video = options.video
+        prompt = options.prompt
+        if video is None:
+            video = render_clip(Path(folder) / "made-up.mp4")
+            prompt = prompt or {"points": [list(CLICK)], "labels": [1]}
+            say(f"clip      made up: {video.name}")
+        elif not video.is_file():
+            say(f"there is no file {video}")
+            return 2
+        with local_service(settings) as url, SamClient(url) as client:
+            try:
+                return _flow(client, url, video, prompt, options)
+            except ServiceProblem as problem:
+                say(f"the service refused: {problem}")
+                return 1
+
+
+def _flow(client: SamClient, url: str, video: Path, prompt: dict[str, Any] | None, options: FlowOptions) -> int:
+    health = client.wait_ready()
+    model = health["model"]
+    say(f"service   {url}, model {model['size']} at {model['image_size']} px on {health['device']}, "
+        f"{health['threads']} threads")
+    if "note" in model:
+        say(f"          {model['note']}")
+    limit = {} if options.max_frames is None else {"max_frames": options.max_frames}
+    with client.open_video(video, **limit) as session:
+        say(f"video     {video.name}: {session.width} x {session.height}, {session.info['fps']:.2f} fps")
+        if prompt is None:
+            prompt = {"points": [suggest_point(session)], "labels": [1]}
+            say(f"click     ({prompt['points'][0][0]:.0f}, {prompt['points'][0][1]:.0f}), chosen where something moves; "
+                "POINT=x,y (or --point) sets your own")
+        clicked = session.add_object(**prompt)
+        say(f"mask      {clicked.area} pixels, score {clicked.score:.2f}")
+        count = _write(session, options)
+    say(f"results   {options.out / 'overlay.webm'}, {count} masks in {options.out / 'masks'}, {options.out / 'frame0.png'}")
+    if options.demo:
+        say(f"next      `make serve`, then http://127.0.0.1:{Settings().port}/docs lists every call")
+    return 0
+
+
+def _write(session: VideoSession, options: FlowOptions) -> int:
+    masks = options.out / "masks"
+    masks.mkdir(exist_ok=True)
+    for old in masks.glob("*.png"):
+        old.unlink()
+    count = 0
+    started = time.perf_counter()
+    with OverlayVideo(options.out / "overlay.webm", session.width, session.height, session.info["fps"]) as overlay:
+        frames = session.propagate(direction=options.direction)
+        for frame in sorted_if(options.direction != "forward", progress(frames)):
+            picture = np.frombuffer(session.frame(frame.index), np.uint8)
+            image: NDArray[np.uint8] = np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB), np.uint8)
+            drawn = draw_overlay(image, {object_id: found.mask for object_id, found in frame.masks.items()})
+            overlay.add(drawn)
+            for object_id, found in frame.masks.items():
+                (masks / f"{frame.index:05d}_{object_id}.png").write_bytes(encode_png(found.mask))
+                count += 1
+            if count == 1:
+                cv2.imwrite(str(options.out / "frame0.png"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    say(f"propagate {count} frames in {time.perf_counter() - started:.1f} s, with overlay and masks written")
+    return count
+
+
+def sorted_if(wanted: bool, frames: Iterable[FrameMasks]) -> Iterable[FrameMasks]:
+    """Frames in the order of the clip, where they were computed in another."""
+    return sorted(frames, key=lambda frame: frame.index) if wanted else frames
+
+
+def progress(frames: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
+    """Pass frames through and draw a bar with rate and time left on stderr; on anything but a terminal, every tenth."""
+    started = time.perf_counter()
+    live = sys.stderr.isatty()
+    for frame in frames:
+        rate = frame.done / (time.perf_counter() - started)
+        filled = BAR_WIDTH * frame.done // frame.total
+        line = (f"propagate [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {frame.done}/{frame.total} "
+                f"{rate:.1f} frames/s, {(frame.total - frame.done) / rate:.0f} s left")
+        if live:
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+        elif frame.done % max(1, frame.total // 10) == 0:
+            print(line, file=sys.stderr, flush=True)
+        yield frame
+    if live:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,34 @@
+"""A service of one's own for the length of a command: real HTTP on a free loopback port, in a thread of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from sam_service.api.app import create_app
+from sam_service.settings import Settings
+
+START_TIMEOUT_S = 30.0
+
+
+@contextlib.contextmanager
+def local_service(settings: Settings, *, port: int = 0, data_dir: Path | None = None) -> Iterator[str]:
+    """Run the service; yields its address. Port 0 is a free one; without `data_dir` its data go when it ends."""
+    with tempfile.TemporaryDirectory(prefix="sam-service-") as folder:
+        settings = settings.model_copy(update={"sam2_data_dir": data_dir or Path(folder)})
+        listener = socket.create_server(("127.0.0.1", port))
+        config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="service", daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(START_TIMEOUT_S)

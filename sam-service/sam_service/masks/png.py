@@ -1,0 +1,127 @@
+"""Masks as PNG, and PNG as base64 text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sam_service.errors import EngineError, InvalidInput, TooLarge
+
+# Median time and size for 1280 x 720 on one core of an AVX2 server, OpenCV 5.0: (ellipse, ragged noise)
+#   level 1, strategy default, OpenCV's own filter choice   5.3 ms  7.6 kB    5.6 ms  41.7 kB
+#   level 1, strategy RLE,     OpenCV's own filter choice   6.1 ms  3.0 kB    5.4 ms  22.8 kB
+#   level 9, strategy default, OpenCV's own filter choice   9.9 ms  2.4 kB   60.7 ms  21.6 kB
+#   level 1, strategy RLE,     filter UP                    1.5 ms  3.8 kB    1.9 ms  21.4 kB
+#   level 1, strategy RLE,     filter NONE                  1.2 ms  2.3 kB    1.6 ms  23.8 kB   <- used
+_PNG_PARAMS = (
+    cv2.IMWRITE_PNG_COMPRESSION, 1,
+    cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE,
+)  # fmt: skip
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHUNK_OVERHEAD = 12  # length, type and checksum, four bytes each
+_MAX_PIXELS = 8192 * 8192
+_MAX_BYTES = 16 * 1024 * 1024
+
+
+def encode_png(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Return `mask`, bool (H, W), as an 8-bit grey PNG of W x H pixels with the values 0 and 255."""
+    grey = np.where(mask, np.uint8(255), np.uint8(0))
+    ok, encoded = cv2.imencode(".png", grey, _PNG_PARAMS)
+    if not ok:
+        raise EngineError(f"a mask of shape {mask.shape} could not be encoded as PNG")
+    return encoded.tobytes()
+
+
+def decode_png(data: bytes, max_pixels: int = _MAX_PIXELS) -> npt.NDArray[np.bool_]:
+    """Return the mask that a client's PNG means: bool (H, W).
+
+    Grey, 1-bit, 16-bit, palette, RGB and RGBA are taken. A pixel belongs to the object when its colour is not
+    black and, where there is an alpha channel, it is not fully transparent. A palette counts by its colours.
+
+    Raises:
+        InvalidInput: (field `mask`) not a PNG, damaged or cut off.
+        TooLarge: (field `mask`) the header announces more than `max_pixels`; nothing is decompressed then.
+    """
+    width, height = _png_size(data)
+    if width * height > max_pixels:
+        raise TooLarge(f"the mask has {width} x {height} pixels; the limit is {max_pixels} pixels", field="mask")
+    _check_chunks(data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != (height, width):
+        raise InvalidInput("the mask is not a readable PNG", field="mask")
+    if image.ndim == 2:
+        return np.asarray(image != 0)
+    mask = (image[..., :3] != 0).any(axis=2)
+    if image.shape[2] == 4:
+        mask &= image[..., 3] != 0
+    return np.asarray(mask)
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) in pixels from the header alone."""
+    if len(data) < 33 or not data.startswith(_SIGNATURE) or data[8:16] != b"\x00\x00\x00\rIHDR":
+        raise InvalidInput("the mask is not a PNG", field="mask")
+    width, height = struct.unpack(">II", data[16:24])
+    if width == 0 or height == 0:
+        raise InvalidInput("the mask PNG has no pixels", field="mask")
+    return width, height
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raise `InvalidInput` unless every chunk is whole and the last one is IEND.
+
+    The decoder paints what it has of a damaged file and says nothing, so this looks first.
+    """
+    position = len(_SIGNATURE)
+    while position + _CHUNK_OVERHEAD <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + _CHUNK_OVERHEAD + length
+        if end > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
+            break
+        if kind == b"IEND":
+            return
+        position = end
+    raise InvalidInput("the mask PNG is damaged or cut off", field="mask")
+
+
+def to_base64(data: bytes) -> str:
+    """Return `data` in the standard base64 alphabet, padded, without line breaks."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_base64(text: str, max_bytes: int = _MAX_BYTES) -> bytes:
+    """Return the bytes of base64 `text`; a leading `data:image/png;base64,` is dropped.
+
+    Raises:
+        InvalidInput: (field `mask`) empty, or not strict base64 (alphabet, padding, no white space).
+        TooLarge: (field `mask`) more than `max_bytes` after decoding; nothing is decoded then.
+    """
+    if text.startswith("data:"):
+        prefix, comma, text = text.partition(",")
+        if not comma or not prefix.endswith(";base64"):
+            raise InvalidInput("the mask's data URL is not base64", field="mask")
+    if not text:
+        raise InvalidInput("the mask is empty", field="mask")
+    if len(text) > (max_bytes + 2) // 3 * 4:
+        raise TooLarge(f"the mask is longer than {max_bytes} bytes", field="mask")
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise InvalidInput("the mask is not base64", field="mask") from None
+    if len(data) > max_bytes:
+        raise TooLarge(f"the mask is longer than {max_bytes} bytes", field="mask")
+    return data

@@ -1,0 +1,227 @@
+"""What travels over the wire. Field descriptions give units; examples show one session of a 1280 x 720 clip."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MaskFormat = Literal["png", "rle", "polygons", "none"]
+MAX_ID = 2**31 - 1
+
+SessionId = Annotated[str, Field(min_length=1, max_length=64, description="the session, as `/initialize` named it",
+                                 examples=["0f8b5c3e9a7d4b1c8e2f6a5d4c3b2a19"])]
+ObjectId = Annotated[int, Field(ge=0, le=MAX_ID, description="the client's number for an object", examples=[1])]
+FrameIndex = Annotated[int, Field(ge=0, le=MAX_ID, description="frame of the session, from 0", examples=[0])]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, so that a misspelt option is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+
+class InitializeBody(Body):
+    """Open a video that lies in the service's video folder."""
+
+    video_path: str = Field(max_length=4096, description="path inside the video folder, or relative to it",
+                            examples=["clips/cups.mp4"])
+    start_frame: int = Field(0, ge=0, le=MAX_ID, description="frame of the file that becomes frame 0", examples=[0])
+    max_frames: int | None = Field(None, ge=1, le=MAX_ID, description="frames of the session at most", examples=[250])
+    frame_stride: int = Field(1, ge=1, le=MAX_ID, description="take every n-th frame of the file", examples=[1])
+    image_size: int | None = Field(None, description="side of the network's input, pixels, a multiple of 32; "
+                                                     "the model's own if absent", examples=[1024])
+
+
+class Model(BaseModel):
+    """Which network answers."""
+
+    size: str = Field(description="nano, tiny, small, base_plus or large", examples=["tiny"])
+    image_size: int = Field(description="side of the network's input, pixels", examples=[1024])
+    device: str = Field(description="cpu, cuda or mps", examples=["cpu"])
+    quantized: bool = Field(description="whether the image encoder runs in INT8", examples=[False])
+
+
+class Initialized(BaseModel):
+    """A session that can be clicked on."""
+
+    session_id: SessionId
+    status: str = Field(description="extracting, ready or failed", examples=["extracting"])
+    num_frames: int = Field(description="frames of the session; an estimate while extracting", examples=[250])
+    frames_ready: int = Field(description="frames extracted so far", examples=[12])
+    width: int = Field(description="pixels; coordinates and masks use this size", examples=[1280])
+    height: int = Field(description="pixels", examples=[720])
+    original_width: int = Field(description="of the file, upright, pixels", examples=[3840])
+    original_height: int = Field(description="of the file, upright, pixels", examples=[2160])
+    scale_factor: float = Field(description="width / original_width", examples=[0.3333])
+    fps: float = Field(description="frames per second of the file", examples=[29.97])
+    truncated: bool = Field(description="whether a limit on frames cut the clip; exact once extracted", examples=[False])
+    model: Model
+    expires_at: float = Field(description="when the session ends if left alone, seconds since 1970", examples=[1767225600.0])
+
+
+class ObjectState(BaseModel):
+    """An object of a session."""
+
+    object_id: ObjectId
+    prompted_frames: list[int] = Field(description="frames with a prompt for it", examples=[[0, 42]])
+
+
+class PromptState(BaseModel):
+    """What an object is prompted with on a frame."""
+
+    object_id: ObjectId
+    frame_idx: FrameIndex
+    points: list[list[float]] = Field(description="clicks [x, y], pixels", examples=[[[640.0, 360.0]]])
+    labels: list[int] = Field(description="1 object, 0 not the object", examples=[[1]])
+    box: list[float] | None = Field(description="[x0, y0, x1, y1], pixels", examples=[[500.0, 300.0, 700.0, 420.0]])
+    mask: bool = Field(description="whether the prompt is a mask", examples=[False])
+
+
+class JobInfo(BaseModel):
+    """Work on a session."""
+
+    job_id: str = Field(examples=["9c1f..."])
+    session_id: SessionId
+    state: str = Field(description="running, done, cancelled or failed", examples=["running"])
+    done: int = Field(description="frames computed", examples=[40])
+    total: int = Field(description="frames to compute", examples=[250])
+    frames_per_second: float = Field(description="computed so far, per second", examples=[17.5])
+    elapsed_s: float = Field(description="seconds since the start", examples=[2.3])
+    error: dict[str, Any] | None = Field(None, description="what ended it early")
+
+
+class SessionInfo(Initialized):
+    """A session's whole state."""
+
+    video_name: str = Field(description="name of the file", examples=["cups.mp4"])
+    created_at: float = Field(description="seconds since 1970", examples=[1767222000.0])
+    objects: list[ObjectState]
+    prompts: list[PromptState]
+    frames_with_masks: list[int] = Field(description="frames that have a stored mask", examples=[[0, 1, 2]])
+    running: JobInfo | None = Field(description="the propagation under way")
+    error: str | None = Field(None, description="what ended the extraction early")
+
+
+class SessionList(BaseModel):
+    """All open sessions."""
+
+    sessions: list[SessionInfo]
+
+
+class Prompt(Body):
+    """A prompt for one object on one frame: points, a box, both, or a mask."""
+
+    session_id: SessionId
+    frame_idx: FrameIndex = 0
+    points: list[list[Number]] | None = Field(None, description="clicks [x, y], pixels of the session's frames",
+                                              examples=[[[640, 360]]])
+    labels: list[int] | None = Field(None, description="one for each point: 1 object, 0 not the object; all 1 if absent",
+                                     examples=[[1]])
+    box: list[Number] | None = Field(None, description="[x0, y0, x1, y1], pixels", examples=[[500, 300, 700, 420]])
+    mask: str | None = Field(None, description="base64 PNG of the frame's size, not zero where the object is")
+    normalized: bool = Field(False, description="coordinates are fractions of width and height", examples=[False])
+    mask_format: MaskFormat = Field("png", description="form of the mask in the answer", examples=["png"])
+
+
+class AddObject(Prompt):
+    """A new object."""
+
+    object_id: ObjectId | None = Field(None, description="chosen if absent", examples=[1])
+
+
+class Refine(Prompt):
+    """One more prompt for an object that exists."""
+
+    object_id: ObjectId
+    replace: bool = Field(False, description="forget the earlier prompts and mask of this frame first", examples=[False])
+
+
+class RemoveObject(Body):
+    """Remove an object."""
+
+    session_id: SessionId
+    object_id: ObjectId
+
+
+class ClearPrompts(Body):
+    """Take prompts back."""
+
+    session_id: SessionId
+    object_id: ObjectId | None = Field(None, description="all objects if absent", examples=[1])
+    frame_idx: FrameIndex | None = Field(None, description="all frames if absent", examples=[0])
+
+
+class Changed(BaseModel):
+    """A session's objects after a change."""
+
+    session_id: SessionId
+    object_ids: list[int] = Field(description="objects of the session", examples=[[1, 2]])
+    cleared: int = Field(0, description="prompts taken back", examples=[1])
+
+
+class ObjectMask(BaseModel):
+    """One object's mask on one frame."""
+
+    session_id: SessionId
+    frame_idx: FrameIndex
+    object_id: ObjectId
+    mask: Any = Field(description="as `mask_format` says: base64 PNG (0 and 255), RLE, polygons, or null",
+                      examples=["iVBORw0KGgo..."])
+    mask_format: MaskFormat
+    score: float = Field(description="predicted IoU, 0 to 1", examples=[0.93])
+    object_score: float = Field(description="probability that the object is in the frame, 0 to 1", examples=[0.99])
+    area: int = Field(description="pixels", examples=[18250])
+    bbox: list[int] | None = Field(description="[x, y, w, h], pixels; null for an empty mask", examples=[[512, 301, 180, 118]])
+    elapsed_ms: float = Field(description="time of the step on the device, ms", examples=[41.7])
+
+
+class Propagate(Body):
+    """Carry objects through the clip."""
+
+    session_id: SessionId
+    start_frame: FrameIndex | None = Field(None, description="the earliest prompted frame if absent", examples=[0])
+    end_frame: FrameIndex | None = Field(None, description="last frame, inclusive; the clip's end if absent", examples=[249])
+    direction: Literal["forward", "backward", "both"] = Field("forward", examples=["forward"])
+    object_ids: list[ObjectId] | None = Field(None, min_length=1, max_length=1024, description="all objects if absent",
+                                              examples=[[1]])
+    mask_format: MaskFormat = Field("png", description="form of the masks in the answer", examples=["rle"])
+    background: bool = Field(False, description="answer 202 at once; the work goes on as a job", examples=[False])
+
+
+class FrameMasks(BaseModel):
+    """All objects on one frame."""
+
+    frame_idx: FrameIndex
+    timestamp_s: float = Field(description="seconds from the start of the video", examples=[0.0417])
+    objects: list[ObjectMask]
+
+
+class Propagated(BaseModel):
+    """A whole propagation."""
+
+    session_id: SessionId
+    num_frames: int = Field(description="frames in this answer", examples=[250])
+    frames: list[FrameMasks] = Field(description="in the order they were computed")
+    elapsed_s: float = Field(description="seconds from start to end", examples=[14.2])
+    frames_per_second: float = Field(description="frames per second over that time", examples=[17.6])
+
+
+class FieldError(BaseModel):
+    """One bad field."""
+
+    field: str = Field(examples=["points"])
+    message: str = Field(examples=["points[0] (1300, 20) lies outside the frame: x goes from 0 to 1280, y from 0 to 720"])
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["urn:sam-service:problem:invalid_prompt"])
+    title: str = Field(examples=["Invalid prompt"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["points[0] (1300, 20) lies outside the frame: x goes from 0 to 1280, y from 0 to 720"])
+    code: str = Field(description="stable, machine readable", examples=["invalid_prompt"])
+    errors: list[FieldError] | None = None
+    retry_after_s: int | None = Field(None, description="seconds, as in the Retry-After header", examples=[5])

@@ -1,0 +1,102 @@
+"""A propagation under way: a task that others watch, cancel and read from, at their own pace.
+
+A job keeps what it computed as compressed masks, a few KB a frame, so that a slow reader holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sam_service.errors import ServiceError
+from sam_service.sessions.store import MaskRecord
+
+
+class JobState(StrEnum):
+    """How far a job is."""
+
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """All objects' masks on one frame. timestamp_s: seconds from the start of the video."""
+
+    frame_index: int
+    timestamp_s: float
+    masks: tuple[MaskRecord, ...]
+
+
+@dataclass(slots=True)
+class Job:
+    """One propagation. `total` is the number of frames it will compute, by the best knowledge so far."""
+
+    job_id: str
+    session_id: str
+    total: int
+    state: JobState = JobState.RUNNING
+    error: ServiceError | None = None
+    error_frame: int | None = None
+    results: list[FrameResult] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+    cancel_requested: bool = False
+    started_at: float = field(default_factory=time.monotonic)
+    finished_at: float | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def running(self) -> bool:
+        """Whether frames are still to come."""
+        return self.state is JobState.RUNNING
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start, or from start to end."""
+        return (self.finished_at or time.monotonic()) - self.started_at
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames computed per second so far."""
+        return len(self.results) / max(self.elapsed_s, 1e-9)
+
+    def add(self, result: FrameResult) -> None:
+        """Publish a frame."""
+        self.results.append(result)
+        self._tell()
+
+    def finish(self, state: JobState, error: ServiceError | None = None, error_frame: int | None = None) -> None:
+        """Publish the end."""
+        self.state, self.error, self.error_frame = state, error, error_frame
+        self.total = len(self.results)
+        self.finished_at = time.monotonic()
+        self._tell()
+
+    def cancel(self) -> None:
+        """Ask the job to stop; the frame in work is still finished and stored."""
+        self.cancel_requested = True
+
+    async def wait(self) -> None:
+        """Wait for the end, whatever it is."""
+        while self.running:
+            await self._changed.wait()
+
+    async def follow(self, start: int = 0) -> AsyncIterator[FrameResult]:
+        """Yield the frames from the `start`-th computed one on, as they come, until the job ends."""
+        position = start
+        while True:
+            while position < len(self.results):
+                yield self.results[position]
+                position += 1
+            if not self.running:
+                return
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,120 @@
+"""Use cases around prompts: add an object, refine it, remove it, take prompts back.
+
+Each takes the session's lock, writes the prompt down, acts on it and stores the mask. What cannot be acted on is struck out of
+the log again, so that a refused or failed prompt leaves the session as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from sam_service.core.prompts import Prompt
+from sam_service.errors import Conflict, InvalidPrompt
+from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
+from sam_service.sessions.render import to_record
+from sam_service.sessions.service import SessionService
+from sam_service.sessions.session import Session
+from sam_service.sessions.store import MaskRecord, PromptKind
+
+
+class Prompting:
+    """Prompts of the sessions of one service."""
+
+    def __init__(self, sessions: SessionService) -> None:
+        self._sessions = sessions
+
+    async def add_object(self, session_id: str, frame_index: int, object_id: int | None, raw: PromptInput) -> MaskRecord:
+        """Add an object by its first prompt. Raises Conflict where the object exists, InvalidPrompt, NotFound."""
+        session = self._sessions.get(session_id)
+        await self._sessions.require_frame(session, frame_index)
+        prompt = check_prompt(raw, *session.size)
+        if not is_positive(prompt):
+            raise InvalidPrompt("an object's first prompt needs a positive point (label 1), a box or a mask", field="labels")
+        async with session.lock:
+            if object_id is None:
+                object_id = session.free_object_id()
+            elif object_id in session.prompts:
+                raise Conflict(f"object {object_id} exists already; prompt it again with /refine", field="object_id",
+                               code="object_exists")
+            if len(session.prompts) >= self._sessions.limits.max_objects:
+                raise Conflict(f"a session holds at most {self._sessions.limits.max_objects} objects", field="object_id",
+                               code="too_many_objects")
+            return await self._act(session, PromptKind.ADD, object_id, frame_index, prompt, _payload(raw))
+
+    async def refine(self, session_id: str, frame_index: int, object_id: int, raw: PromptInput, *,
+                     replace: bool) -> MaskRecord:
+        """Prompt an existing object again, on any frame. Points add to the earlier ones of that frame unless `replace`."""
+        session = self._sessions.get(session_id)
+        session.require_object(object_id)
+        await self._sessions.require_frame(session, frame_index)
+        new = check_prompt(raw, *session.size)
+        async with session.lock:
+            on_frames = session.require_object(object_id)
+            prompt = merge(on_frames.get(frame_index), new, replace=replace)
+            if not on_frames and not is_positive(prompt):
+                raise InvalidPrompt("the object has no prompt left; it needs a positive point, a box or a mask", field="labels")
+            payload = _payload(raw) | ({"replace": True} if replace else {})
+            return await self._act(session, PromptKind.REFINE, object_id, frame_index, prompt, payload)
+
+    async def remove_object(self, session_id: str, object_id: int) -> None:
+        """Remove an object with its prompts, its memory and its masks. Raises NotFound."""
+        session = self._sessions.get(session_id)
+        async with session.lock:
+            session.require_object(object_id)
+            await self._sessions.require_bank(session)
+            self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
+            del session.prompts[object_id]
+            await self._forget(session, object_id)
+
+    async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
+        """Take prompts back: of one object or all, on one frame or all. Returns how many frames' prompts went.
+
+        An object without a prompt left stays in the list and loses its memory and its masks.
+        """
+        session = self._sessions.get(session_id)
+        if frame_index is not None:
+            await self._sessions.require_frame(session, frame_index)
+        async with session.lock:
+            objects = list(session.prompts) if object_id is None else [object_id]
+            cleared = [(known, at) for known in objects for at in session.require_object(known)
+                       if frame_index is None or at == frame_index]
+            await self._sessions.require_bank(session)
+            for known, at in cleared:
+                self._sessions.store.append_prompt(session_id, PromptKind.CLEAR, known, at, {})
+                del session.prompts[known][at]
+                if session.prompts[known]:
+                    bank = session.bank.object(known)
+                    await asyncio.wrap_future(self._sessions.engine.submit(lambda bank=bank, at=at: bank.clear_prompt(at)))
+                else:
+                    await self._forget(session, known)
+            return len(cleared)
+
+    async def _act(self, session: Session, kind: PromptKind, object_id: int, frame_index: int, prompt: Prompt,
+                   payload: dict[str, Any]) -> MaskRecord:
+        sessions = self._sessions
+        await sessions.require_bank(session)
+        num_frames = await sessions.require_length(session)
+        sequence = sessions.store.append_prompt(session.session_id, kind, object_id, frame_index, payload)
+        try:
+            frame = sessions.frame(session, frame_index)
+            step = await asyncio.wrap_future(sessions.engine.step(
+                session.record.image_size, session.bank, frame, prompts={object_id: prompt}, num_frames=num_frames))
+            record = await sessions.in_pool(
+                lambda: to_record(step.outputs[0], session.record.image_size, *session.size, step.elapsed_ms))
+            sessions.store.put_masks(session.session_id, [record])
+        except BaseException:
+            sessions.store.retract_prompt(sequence)
+            raise
+        session.prompts.setdefault(object_id, {})[frame_index] = prompt
+        return record
+
+    async def _forget(self, session: Session, object_id: int) -> None:
+        await asyncio.wrap_future(self._sessions.engine.submit(lambda: session.bank.remove(object_id)))
+        self._sessions.store.delete_masks(session.session_id, object_id)
+
+
+def _payload(raw: PromptInput) -> dict[str, Any]:
+    """A prompt as the log keeps it: what was given, nothing else."""
+    return {name: value for name, value in asdict(raw).items() if value not in (None, False)}

@@ -1,0 +1,127 @@
+"""A client's prompt, checked against its frame, becomes the prompt that the engine takes.
+
+Every refusal is an `InvalidPrompt` that names the field. Coordinates are pixels of the session's frames, origin top left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE, MaskPrompt, PointPrompt, Prompt
+from sam_service.errors import InvalidPrompt
+from sam_service.masks.png import decode_png, from_base64
+
+MAX_POINTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PromptInput:
+    """A prompt as it came: lists of numbers and a base64 PNG, with coordinates in pixels or, `normalized`, in fractions."""
+
+    points: Sequence[Sequence[float]] | None = None
+    labels: Sequence[int] | None = None
+    box: Sequence[float] | None = None
+    mask: str | None = None
+    normalized: bool = False
+
+
+def check_prompt(raw: PromptInput, width: int, height: int) -> Prompt:
+    """Turn an input into a prompt for frames of width x height pixels. Raises InvalidPrompt."""
+    if raw.mask is not None:
+        for field in ("points", "labels", "box"):
+            if getattr(raw, field) is not None:
+                raise InvalidPrompt(f"a mask is a prompt of its own; leave `{field}` out or the mask", field=field)
+        return MaskPrompt(_mask(raw.mask, width, height))
+    points, labels = _points(raw, width, height)
+    if raw.box is not None:
+        corners = _box(raw, width, height)
+        points = np.concatenate([corners, points])
+        labels = np.concatenate([np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.int32), labels])
+    if len(points) == 0:
+        raise InvalidPrompt("a prompt needs `points`, a `box` or a `mask`", field="points")
+    return PointPrompt(points, labels)
+
+
+def is_positive(prompt: Prompt) -> bool:
+    """Whether a prompt says where the object is, not only where it is not."""
+    return isinstance(prompt, MaskPrompt) or bool((prompt.labels != NEGATIVE).any())
+
+
+def merge(earlier: Prompt | None, new: Prompt, *, replace: bool) -> Prompt:
+    """What an object is prompted with on a frame once `new` comes on top of `earlier`.
+
+    Points add to earlier points and a new box takes the place of an earlier one; a mask, or points after a mask, start anew.
+    """
+    if isinstance(new, MaskPrompt):
+        return new
+    if replace or not isinstance(earlier, PointPrompt):
+        return PointPrompt(new.points, new.labels, fresh=replace)
+    box = new if new.box is not None else earlier
+    kept = box.labels >= BOX_TOP_LEFT
+    earlier_points, earlier_labels = earlier.clicks
+    new_points, new_labels = new.clicks
+    points = np.concatenate([box.points[kept], earlier_points, new_points])
+    if len(points) > MAX_POINTS:
+        raise InvalidPrompt(f"an object takes at most {MAX_POINTS} points on a frame, and would have {len(points)}",
+                            field="points")
+    return PointPrompt(points, np.concatenate([box.labels[kept], earlier_labels, new_labels]))
+
+
+def _points(raw: PromptInput, width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    if raw.points is None:
+        if raw.labels is not None:
+            raise InvalidPrompt("`labels` came without `points`", field="labels")
+        return np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+    if not raw.points:
+        raise InvalidPrompt("`points` is empty; give at least one [x, y], or leave it out", field="points")
+    if len(raw.points) > MAX_POINTS:
+        raise InvalidPrompt(f"at most {MAX_POINTS} points fit on a frame, and {len(raw.points)} came", field="points")
+    labels = raw.labels if raw.labels is not None else [POSITIVE] * len(raw.points)
+    if len(labels) != len(raw.points):
+        raise InvalidPrompt(f"{len(raw.points)} points need {len(raw.points)} labels, and {len(labels)} came", field="labels")
+    for index, label in enumerate(labels):
+        if label not in (NEGATIVE, POSITIVE):
+            raise InvalidPrompt(f"a label is 1 (object) or 0 (not the object), and labels[{index}] is {label}", field="labels")
+    scaled = [_scale(f"points[{index}]", "points", point, raw.normalized, width, height)
+              for index, point in enumerate(raw.points)]
+    return np.array(scaled, np.float32), np.array(labels, np.int32)
+
+
+def _box(raw: PromptInput, width: int, height: int) -> NDArray[np.float32]:
+    assert raw.box is not None
+    if len(raw.box) != 4:
+        raise InvalidPrompt(f"a box is [x0, y0, x1, y1], and {len(raw.box)} numbers came", field="box")
+    x0, y0 = _scale("the box's first corner", "box", raw.box[:2], raw.normalized, width, height)
+    x1, y1 = _scale("the box's second corner", "box", raw.box[2:], raw.normalized, width, height)
+    if x1 <= x0 or y1 <= y0:
+        raise InvalidPrompt(f"the box is turned inside out or empty: x0 < x1 and y0 < y1 are needed, and it is "
+                            f"[{x0:g}, {y0:g}, {x1:g}, {y1:g}]", field="box")
+    return np.array([[x0, y0], [x1, y1]], np.float32)
+
+
+def _scale(name: str, field: str, point: Sequence[float], normalized: bool, width: int, height: int) -> tuple[float, float]:
+    if len(point) != 2:
+        raise InvalidPrompt(f"{name} is not [x, y]: it has {len(point)} numbers", field=field)
+    x, y = (float(value) for value in point)
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise InvalidPrompt(f"{name} is not finite", field=field)
+    limit_x, limit_y = (1.0, 1.0) if normalized else (float(width), float(height))
+    if not (0 <= x <= limit_x and 0 <= y <= limit_y):
+        raise InvalidPrompt(f"{name} ({x:g}, {y:g}) lies outside the frame: x goes from 0 to {limit_x:g}, "
+                            f"y from 0 to {limit_y:g}", field=field)
+    return (x * width, y * height) if normalized else (x, y)
+
+
+def _mask(encoded: str, width: int, height: int) -> NDArray[np.bool_]:
+    mask = decode_png(from_base64(encoded), max_pixels=width * height)
+    if mask.shape != (height, width):
+        raise InvalidPrompt(f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels and the session's frames are "
+                            f"{width} x {height}", field="mask")
+    if not mask.any():
+        raise InvalidPrompt("the mask is empty", field="mask")
+    return mask

@@ -1,0 +1,196 @@
+"""The use case around propagation: carry the prompted objects through the clip, one queued step for each frame.
+
+The next frame is read while the network works on this one, and masks are compressed and stored while it works on the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sam_service.core.engine import StepResult
+from sam_service.errors import Conflict, EngineError, InvalidInput, NotFound, NotReady, QueueFull, ServiceError
+from sam_service.sessions.jobs import FrameResult, Job, JobState
+from sam_service.sessions.render import to_record
+from sam_service.sessions.service import SessionService
+from sam_service.sessions.session import Session
+
+logger = logging.getLogger(__name__)
+
+Direction = Literal["forward", "backward", "both"]
+KEPT_JOBS = 64
+BACKOFF_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PropagationRequest:
+    """What to propagate; None is the default of the contract."""
+
+    start_frame: int | None = None
+    end_frame: int | None = None
+    direction: Direction = "forward"
+    object_ids: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Frames in the order of computation: `forward`, where a stop of None is the clip's end, then `backward`."""
+
+    objects: tuple[int, ...]
+    forward: tuple[int, int | None] | None
+    backward: range
+
+    def total(self, num_frames: int) -> int:
+        """How many frames this makes in a clip of `num_frames`."""
+        ahead = 0
+        if self.forward is not None:
+            start, stop = self.forward
+            ahead = max(0, (num_frames if stop is None else stop) - start)
+        return ahead + len(self.backward)
+
+
+def _directed(objects: tuple[int, ...], start: int, end: int | None, direction: Direction) -> _Plan:
+    """The plan for a direction. `end` bounds the part that goes forward, or the way back where there is no other."""
+    match direction:
+        case "forward":
+            if end is not None and end < start:
+                raise InvalidInput(f"end_frame {end} lies before the start, frame {start}; going forward it must not",
+                                   field="end_frame")
+            return _Plan(objects, (start, None if end is None else end + 1), range(0))
+        case "backward":
+            if end is not None and end > start:
+                raise InvalidInput(f"end_frame {end} lies after the start, frame {start}; going backward it must not",
+                                   field="end_frame")
+            return _Plan(objects, None, range(start, (end or 0) - 1, -1))
+        case "both":
+            if end is not None and end < start:
+                raise InvalidInput(f"end_frame {end} lies before the start, frame {start}; with both directions it bounds "
+                                   "the way forward", field="end_frame")
+            return _Plan(objects, (start, None if end is None else end + 1), range(start - 1, -1, -1))
+
+
+class Propagation:
+    """Propagations of the sessions of one service, and their jobs."""
+
+    def __init__(self, sessions: SessionService) -> None:
+        self._sessions = sessions
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+
+    async def start(self, session_id: str, request: PropagationRequest) -> Job:
+        """Start a propagation and return its job at once.
+
+        Raises Conflict where nothing is prompted or a propagation runs already, NotFound for unknown objects and frames.
+        """
+        session = self._sessions.get(session_id)
+        self._sessions.engine.require_ready()
+        plan = await self._plan(session, request)
+        async with session.lock:
+            if session.busy:
+                raise Conflict("a propagation runs on this session already; cancel it or wait for its end",
+                               code="propagation_running")
+            await self._sessions.require_bank(session)
+            job = Job(secrets.token_hex(16), session_id, plan.total(session.frames.num_frames))
+            session.job = self._jobs[job.job_id] = job
+            while len(self._jobs) > KEPT_JOBS:
+                oldest = next((known for known, kept in self._jobs.items() if not kept.running), None)
+                if oldest is None:
+                    break
+                del self._jobs[oldest]
+            job.task = asyncio.create_task(self._run(session, job, plan), name=f"propagate-{session_id}")
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """A job that runs or ended not long ago. Raises NotFound."""
+        if job_id not in self._jobs:
+            raise NotFound("there is no such job", field="job_id")
+        return self._jobs[job_id]
+
+    async def _plan(self, session: Session, request: PropagationRequest) -> _Plan:
+        chosen = list(session.prompts) if request.object_ids is None else list(dict.fromkeys(request.object_ids))
+        prompted = {object_id: list(session.require_object(object_id)) for object_id in chosen}
+        firsts = [min(frames) for frames in prompted.values() if frames]
+        if not firsts:
+            raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"
+                           if request.object_ids is not None else None, code="nothing_to_propagate")
+        objects = tuple(object_id for object_id, frames in prompted.items() if frames)
+        start = min(firsts) if request.start_frame is None else request.start_frame
+        await self._require(session, start, "start_frame")
+        if request.end_frame is not None:
+            await self._require(session, request.end_frame, "end_frame")
+        return _directed(objects, start, request.end_frame, request.direction)
+
+    async def _require(self, session: Session, frame: int, field: str) -> None:
+        try:
+            await self._sessions.require_frame(session, frame)
+        except NotFound as error:
+            raise NotFound(error.message, field=field) from None
+
+    async def _run(self, session: Session, job: Job, plan: _Plan) -> None:
+        """Compute a job's frames. One step is under way while the frame before it is compressed, stored and published."""
+        state, failure, at = JobState.CANCELLED, None, None
+        try:
+            num_frames = await self._sessions.require_length(session)
+            order = self._order(session, job, plan)
+            upcoming = await self._launch(session, plan, order, num_frames)
+            while upcoming is not None:
+                at, step = upcoming
+                result = await step
+                upcoming = await self._launch(session, plan, order, num_frames)
+                await self._publish(session, job, at, result)
+            state = JobState.CANCELLED if job.cancel_requested else JobState.DONE
+        except ServiceError as error:
+            state, failure = JobState.FAILED, error
+        except Exception:
+            logger.exception("propagation of session %s failed", session.session_id)
+            state, failure = JobState.FAILED, EngineError("the propagation failed; the service's log says why")
+        finally:
+            job.finish(state, failure, at if failure else None)
+
+    async def _order(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[tuple[int, bool]]:
+        """Frames and whether they are reached going backward, each once it is extracted, until the job is cancelled."""
+        frame, stop = plan.forward if plan.forward is not None else (0, 0)
+        while not job.cancel_requested and (stop is None or frame < stop):
+            try:
+                await self._sessions.require_frame(session, frame, timeout_s=1.0)
+            except NotReady:
+                continue
+            except NotFound:
+                break
+            yield frame, False
+            frame += 1
+        for frame in plan.backward:
+            if job.cancel_requested:
+                return
+            yield frame, True
+
+    async def _launch(self, session: Session, plan: _Plan, order: AsyncIterator[tuple[int, bool]],
+                      num_frames: int) -> tuple[int, asyncio.Future[StepResult]] | None:
+        """Queue the step of the next frame; None when there is none. A full queue is waited for."""
+        async for index, reverse in order:
+            frame = self._sessions.frame(session, index)
+            while True:
+                try:
+                    step = self._sessions.engine.step(session.record.image_size, session.bank, frame, track=plan.objects,
+                                                      reverse=reverse, num_frames=num_frames)
+                except QueueFull:
+                    await asyncio.sleep(BACKOFF_S)
+                else:
+                    return index, asyncio.wrap_future(step)
+        return None
+
+    async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
+        """Store a frame's masks, then tell whoever follows the job."""
+        size, image_size = session.size, session.record.image_size
+
+        def store() -> FrameResult:
+            masks = tuple(to_record(output, image_size, *size, step.elapsed_ms) for output in step.outputs)
+            self._sessions.store.put_masks(session.session_id, masks)
+            return FrameResult(index, session.frames.timestamp_s(index), masks)
+
+        job.total = max(job.total, len(job.results) + 1)
+        job.add(await self._sessions.in_pool(store))

@@ -1,0 +1,42 @@
+"""The network's logits become a mask that is stored, and a stored mask becomes what a client asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.core.sam2_video_predictor import ObjectOutput
+from sam_service.masks.encode import EncodedMask, MaskFormat, encode_mask
+from sam_service.masks.rle import decode_rle, encode_rle
+from sam_service.masks.validate import binarize, check_logits
+from sam_service.sessions.store import MaskRecord
+
+
+def to_record(output: ObjectOutput, image_size: int, width: int, height: int, elapsed_ms: float) -> MaskRecord:
+    """Check an output's logits, bring them to width x height, threshold and compress. Raises InvalidMask."""
+    side = image_size // 4
+    check_logits(output.logits, (side, side))
+    rle = encode_rle(binarize(upsample(output.logits, width, height)))
+    return MaskRecord(output.frame_index, output.object_id, height, width, rle["counts"], output.score, output.object_score,
+                      elapsed_ms)
+
+
+def upsample(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Bilinear logits of (height, width) from (S/4, S/4), pixel centres aligned as in torch's `align_corners=False`."""
+    return np.asarray(cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def to_format(record: MaskRecord, mask_format: MaskFormat) -> EncodedMask:
+    """A stored mask in the form that a client asked for."""
+    rle = as_rle(record)
+    if mask_format == "rle":
+        return {"size": rle["size"], "counts": rle["counts"]}
+    return None if mask_format == "none" else encode_mask(decode_rle(rle), mask_format)
+
+
+def as_rle(record: MaskRecord) -> dict[str, Any]:
+    """A stored mask as COCO compressed RLE."""
+    return {"size": [record.height, record.width], "counts": record.counts}

@@ -1,0 +1,259 @@
+"""The life cycle of sessions: opened, restored after a restart, looked up, expired, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.core.engine import Engine
+from sam_service.core.features import Frame, to_square
+from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.spill import DiskSpill
+from sam_service.errors import Gone, InvalidInput, NotFound, ServiceError, TooManySessions
+from sam_service.sessions.session import Session
+from sam_service.sessions.store import SessionRecord, SessionStore
+from sam_service.video.extract import Extraction
+from sam_service.video.frames import FrameStore
+from sam_service.video.manifest import FrameOptions
+from sam_service.video.probe import VideoLimits, probe
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FIRST_FRAME_TIMEOUT_S = 60.0
+FRAME_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a session may be at most."""
+
+    max_frames: int = 10_000
+    max_dimension: int = 1920
+    jpeg_quality: int = 85
+    max_sessions: int = 32
+    max_objects: int = 64
+    ttl_s: float = 3600.0
+    spill_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How a client wants its video opened; None is the service's own choice."""
+
+    start_frame: int = 0
+    max_frames: int | None = None
+    frame_stride: int = 1
+    image_size: int | None = None
+
+
+class SessionService:
+    """All open sessions. Belongs to one event loop; blocking work goes to `pool`, the network's to the engine."""
+
+    def __init__(self, data_dir: Path, store: SessionStore, engine: Engine, limits: Limits,
+                 clock: Callable[[], float] = time.time) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.store = store
+        self.pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="frames")
+        self._waiters = ThreadPoolExecutor(max_workers=64, thread_name_prefix="waiting")
+        self.clock = clock
+        self._folder = data_dir / "sessions"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._sessions: dict[str, Session] = {}
+        self._opening = 0
+
+    # Life cycle
+
+    async def open(self, name: str, options: OpenOptions, *, path: Path | None = None, upload: Path | None = None) -> Session:
+        """Open a video, by a path that stays where it is or an uploaded file that the session takes over.
+
+        Returns as soon as frame 0 can be clicked. Raises NotAVideo, TooLarge, InvalidInput, TooManySessions, NotReady.
+        """
+        model = self.engine.require_ready()
+        image_size = options.image_size if options.image_size is not None else model.image_size
+        self.engine.check_image_size(image_size)
+        if len(self._sessions) + self._opening >= self.limits.max_sessions:
+            raise TooManySessions(f"all {self.limits.max_sessions} sessions are in use; delete one or come back later",
+                                  retry_after_s=30)
+        self._opening += 1
+        session_id = secrets.token_hex(16)
+        folder = self._folder / session_id
+        try:
+            session = await self.in_pool(lambda: self._create(session_id, name, options, image_size, path, upload))
+        except BaseException:
+            await self.in_pool(lambda: shutil.rmtree(folder, ignore_errors=True))
+            raise
+        finally:
+            self._opening -= 1
+        self._sessions[session_id] = session
+        logger.info("session %s opened: %s, %d x %d", session_id, session.record.video_name, *session.size)
+        return session
+
+    def get(self, session_id: str) -> Session:
+        """A session, which counts as a use of it. Raises NotFound, or Gone where it has expired."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            if self.store.is_expired(session_id):
+                raise Gone("this session has expired and everything it held was freed", field="session_id")
+            raise NotFound("there is no such session", field="session_id")
+        now = self.clock()
+        if now - session.last_used_at > 1.0:
+            self.store.touch(session_id, now)
+        session.last_used_at = now
+        return session
+
+    def sessions(self) -> list[Session]:
+        """All open sessions, oldest first; looking does not count as a use."""
+        return list(self._sessions.values())
+
+    def expires_at(self, session: Session) -> float:
+        """When a session expires if it is left alone, in seconds since 1970."""
+        return session.last_used_at + self.limits.ttl_s
+
+    async def delete(self, session_id: str, *, expired: bool = False) -> None:
+        """Stop all work of a session and free everything it holds. Unknown ids are no error."""
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        if session.job is not None:
+            session.job.cancel()
+            await session.job.wait()
+        async with session.lock:
+            self.engine.forget(session_id)
+            await self.in_pool(session.extraction.cancel)
+            self.store.delete(session_id, expired=expired)
+            await self.in_pool(lambda: shutil.rmtree(session.folder, ignore_errors=True))
+        logger.info("session %s %s", session_id, "expired" if expired else "deleted")
+
+    async def expire(self) -> None:
+        """Delete the sessions that were not used for their time to live; running work keeps its session alive."""
+        for session in self.sessions():
+            if session.busy:
+                session.last_used_at = self.clock()
+            elif self.clock() > self.expires_at(session):
+                await self.delete(session.session_id, expired=True)
+
+    def restore(self) -> None:
+        """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
+        for record in self.store.sessions():
+            try:
+                self._sessions[record.session_id] = self._restored(record)
+            except (ServiceError, OSError):
+                logger.exception("session %s cannot be restored and is dropped", record.session_id)
+                self.store.delete(record.session_id, expired=False)
+        for folder in self._folder.iterdir():
+            if folder.name not in self._sessions:
+                shutil.rmtree(folder, ignore_errors=True)
+        if self._sessions:
+            logger.info("%d sessions restored", len(self._sessions))
+
+    async def close(self) -> None:
+        """Stop all work; sessions stay on disk for the next process."""
+        for session in self.sessions():
+            if session.job is not None:
+                session.job.cancel()
+                await session.job.wait()
+            await self.in_pool(session.extraction.cancel)
+        self.pool.shutdown()
+        self._waiters.shutdown(wait=False)
+
+    # Shared by the use cases
+
+    async def in_pool(self, run: Callable[[], T]) -> T:
+        """Run blocking work off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, run)
+
+    async def require_frame(self, session: Session, index: int, *, timeout_s: float = FRAME_TIMEOUT_S) -> None:
+        """Wait until a frame is extracted. Raises NotFound past the end of the video, NotReady when it takes too long."""
+        if not 0 <= index < session.frames.frames_ready:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._waiters, session.frames.wait_for, index, timeout_s)
+
+    async def require_bank(self, session: Session) -> None:
+        """Bring back the tracking memory of a session that an earlier process left."""
+        if not session.bank_restored:
+            await asyncio.wrap_future(self.engine.submit(session.bank.restore))
+            session.bank_restored = True
+
+    async def require_length(self, session: Session) -> int:
+        """The clip's length as the network needs it: exact when short, else a number of frames that is surely there."""
+        enough = 16
+        if session.frames.frames_ready < enough and not session.frames.complete:
+            try:
+                await self.require_frame(session, enough - 1)
+            except NotFound:
+                pass  # the clip is shorter, and now its length is known
+        return session.frames.frames_ready
+
+    def frame(self, session: Session, index: int) -> Frame:
+        """A frame for the engine, read and squashed on this machine's pool while the engine does something else."""
+        width, height = session.size
+        image_size = session.record.image_size
+
+        def read() -> NDArray[np.uint8]:
+            return to_square(session.frames.read(index), image_size)
+
+        if self.engine.holds_features(image_size, session.session_id, index):
+            return Frame(index, width, height, read)
+        return Frame(index, width, height, self.pool.submit(read).result)
+
+    # Blocking parts, run in the pool
+
+    def _create(self, session_id: str, name: str, options: OpenOptions, image_size: int, path: Path | None,
+                upload: Path | None) -> Session:
+        folder = self._folder / session_id
+        folder.mkdir()
+        if upload is not None:
+            path = folder / "video"
+            shutil.move(upload, path)
+        assert path is not None
+        limit = self.limits.max_frames
+        frame_options = FrameOptions(
+            start_frame=options.start_frame, frame_stride=options.frame_stride,
+            max_frames=min(options.max_frames, limit) if options.max_frames is not None else limit,
+            max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
+        info = probe(path, VideoLimits())
+        now = self.clock()
+        record = SessionRecord(session_id, now, now, image_size, name, str(path))
+        frames = FrameStore.create(folder / "frames", info, frame_options)
+        session = self._session(record, folder, frames)
+        session.bank_restored = True
+        session.extraction.start()
+        try:
+            frames.wait_for(0, FIRST_FRAME_TIMEOUT_S)
+            self.store.create(record)
+        except BaseException:
+            session.extraction.cancel()
+            raise
+        return session
+
+    def _restored(self, record: SessionRecord) -> Session:
+        folder = self._folder / record.session_id
+        session = self._session(record, folder, FrameStore.open(folder / "frames"))
+        session.replay(self.store.prompts(record.session_id))
+        session.extraction.start()
+        return session
+
+    def _session(self, record: SessionRecord, folder: Path, frames: FrameStore) -> Session:
+        bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
+        return Session(record, folder, frames, Extraction(Path(record.source), frames), bank, last_used_at=record.last_used_at)
+
+
+def check_name(name: str) -> str:
+    """A file name for display: its last part, at most 200 characters. Raises InvalidInput when nothing is left."""
+    shown = name.replace("\\", "/").rsplit("/", 1)[-1].strip()[:200]
+    if not shown:
+        raise InvalidInput("the uploaded file has no name", field="file")
+    return shown

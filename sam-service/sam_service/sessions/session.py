@@ -1,0 +1,78 @@
+"""One open video: its frames, its objects and their prompts, and its tracking memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.prompts import Prompt
+from sam_service.errors import NotFound
+from sam_service.sessions.jobs import Job
+from sam_service.sessions.prompts import PromptInput, check_prompt, merge
+from sam_service.sessions.store import PromptKind, PromptRecord, SessionRecord
+from sam_service.video.extract import Extraction
+from sam_service.video.frames import FrameStore
+
+FIRST_OBJECT_ID = 1
+
+
+@dataclass(slots=True)
+class Session:
+    """The live side of a stored session. `prompts` holds, by object and frame, all that an object is prompted with there."""
+
+    record: SessionRecord
+    folder: Path
+    frames: FrameStore
+    extraction: Extraction
+    bank: MemoryBank
+    prompts: dict[int, dict[int, Prompt]] = field(default_factory=dict)
+    job: Job | None = None
+    last_used_at: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    bank_restored: bool = False
+
+    @property
+    def session_id(self) -> str:
+        """The client's name for the session."""
+        return self.record.session_id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the session's frames in pixels."""
+        manifest = self.frames.manifest
+        return manifest.width, manifest.height
+
+    @property
+    def busy(self) -> bool:
+        """Whether a propagation runs."""
+        return self.job is not None and self.job.running
+
+    def require_object(self, object_id: int) -> dict[int, Prompt]:
+        """The prompts of an object by frame. Raises NotFound."""
+        if object_id not in self.prompts:
+            known = ", ".join(str(known) for known in self.prompts) or "none yet"
+            raise NotFound(f"there is no object {object_id} in this session; its objects: {known}", field="object_id")
+        return self.prompts[object_id]
+
+    def free_object_id(self) -> int:
+        """An object id that was not given yet."""
+        return max(self.prompts, default=FIRST_OBJECT_ID - 1) + 1
+
+    def replay(self, log: Iterable[PromptRecord]) -> None:
+        """Rebuild the prompts from the log."""
+        width, height = self.size
+        for line in log:
+            match line.kind:
+                case PromptKind.ADD | PromptKind.REFINE:
+                    raw = dict(line.payload)
+                    replace = bool(raw.pop("replace", False))
+                    on_frames = self.prompts.setdefault(line.object_id, {})
+                    new = check_prompt(PromptInput(**raw), width, height)
+                    on_frames[line.frame_index] = merge(on_frames.get(line.frame_index), new, replace=replace)
+                case PromptKind.REMOVE:
+                    self.prompts.pop(line.object_id, None)
+                case PromptKind.CLEAR:
+                    self.prompts.get(line.object_id, {}).pop(line.frame_index, None)

@@ -1,0 +1,197 @@
+"""What must outlive the process: sessions, their prompts in order, and the mask of every object on every frame.
+
+`SessionStore` is the interface; `SqliteStore` is the one for a single machine. Masks are COCO compressed RLE.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+FORMAT = 1
+
+
+class PromptKind(StrEnum):
+    """What a line of the prompt log did."""
+
+    ADD = "add"
+    REFINE = "refine"
+    REMOVE = "remove"
+    CLEAR = "clear"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session as it is stored. Times are seconds since 1970; `source` is the video that its frames come from."""
+
+    session_id: str
+    created_at: float
+    last_used_at: float
+    image_size: int
+    video_name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """One line of a session's prompt log. payload: the prompt as it came."""
+
+    sequence: int
+    kind: PromptKind
+    object_id: int
+    frame_index: int
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRecord:
+    """One object's mask on one frame. counts: compressed RLE of the (height, width) mask."""
+
+    frame_index: int
+    object_id: int
+    height: int
+    width: int
+    counts: str
+    score: float
+    object_score: float
+    elapsed_ms: float
+
+
+class SessionStore(Protocol):
+    """Everything below raises OSError or its own database's error when the disk fails, and then has changed nothing."""
+
+    def create(self, record: SessionRecord) -> None: ...
+    def sessions(self) -> list[SessionRecord]: ...
+    def touch(self, session_id: str, now: float) -> None: ...
+    def delete(self, session_id: str, *, expired: bool) -> None: ...
+    def is_expired(self, session_id: str) -> bool: ...
+    def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
+                      payload: dict[str, Any]) -> int: ...
+    def retract_prompt(self, sequence: int) -> None: ...
+    def prompts(self, session_id: str) -> list[PromptRecord]: ...
+    def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None: ...
+    def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None: ...
+    def delete_masks(self, session_id: str, object_id: int) -> None: ...
+    def masked_frames(self, session_id: str) -> dict[int, int]: ...
+    def close(self) -> None: ...
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (
+    session_id TEXT PRIMARY KEY, created_at REAL NOT NULL, last_used_at REAL NOT NULL, image_size INTEGER NOT NULL,
+    video_name TEXT NOT NULL, source TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS prompts (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    kind TEXT NOT NULL, object_id INTEGER NOT NULL, frame_index INTEGER NOT NULL, payload TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS prompts_by_session ON prompts (session_id, sequence);
+CREATE TABLE IF NOT EXISTS masks (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, frame_index INTEGER NOT NULL,
+    object_id INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL, counts TEXT NOT NULL,
+    score REAL NOT NULL, object_score REAL NOT NULL, elapsed_ms REAL NOT NULL,
+    PRIMARY KEY (session_id, frame_index, object_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS expired (session_id TEXT PRIMARY KEY, at REAL NOT NULL DEFAULT (unixepoch())) STRICT;
+"""
+
+
+class SqliteStore:
+    """One SQLite file in WAL mode. Its calls take well under a millisecond; each is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, FORMAT):
+            raise RuntimeError(f"{path} has format {version}; this version reads format {FORMAT}")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        self._db.commit()
+
+    def create(self, record: SessionRecord) -> None:
+        """Add a session."""
+        self._write("INSERT INTO sessions VALUES (:session_id, :created_at, :last_used_at, :image_size, :video_name, :source)",
+                    asdict(record))
+
+    def sessions(self) -> list[SessionRecord]:
+        """All sessions, oldest first."""
+        rows = self._read("SELECT session_id, created_at, last_used_at, image_size, video_name, source FROM sessions "
+                          "ORDER BY created_at", {})
+        return [SessionRecord(*row) for row in rows]
+
+    def touch(self, session_id: str, now: float) -> None:
+        """Note that a session was used."""
+        self._write("UPDATE sessions SET last_used_at = :now WHERE session_id = :id", {"id": session_id, "now": now})
+
+    def delete(self, session_id: str, *, expired: bool) -> None:
+        """Remove a session with its prompts and masks; `expired` leaves a note that it was there."""
+        with self._lock, self._db:
+            self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+            if expired:
+                self._db.execute("INSERT OR REPLACE INTO expired (session_id) VALUES (?)", (session_id,))
+                self._db.execute("DELETE FROM expired WHERE at < unixepoch() - 30 * 86400")
+
+    def is_expired(self, session_id: str) -> bool:
+        """Whether a session of that name has expired in the last 30 days."""
+        return bool(self._read("SELECT 1 FROM expired WHERE session_id = :id", {"id": session_id}))
+
+    def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
+                      payload: dict[str, Any]) -> int:
+        """Write a prompt down; returns its place in the log."""
+        return self._write(
+            "INSERT INTO prompts (session_id, kind, object_id, frame_index, payload) VALUES (:id, :kind, :object, :frame, :p)",
+            {"id": session_id, "kind": kind, "object": object_id, "frame": frame_index, "p": json.dumps(payload)})
+
+    def retract_prompt(self, sequence: int) -> None:
+        """Take back a prompt that could not be acted on."""
+        self._write("DELETE FROM prompts WHERE sequence = :sequence", {"sequence": sequence})
+
+    def prompts(self, session_id: str) -> list[PromptRecord]:
+        """The prompt log in order."""
+        rows = self._read("SELECT sequence, kind, object_id, frame_index, payload FROM prompts WHERE session_id = :id "
+                          "ORDER BY sequence", {"id": session_id})
+        return [PromptRecord(row[0], PromptKind(row[1]), row[2], row[3], json.loads(row[4])) for row in rows]
+
+    def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None:
+        """Store the masks of a frame, all or none; earlier ones are replaced."""
+        with self._lock, self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO masks VALUES (:session_id, :frame_index, :object_id, :height, :width, :counts, :score, "
+                ":object_score, :elapsed_ms)", [asdict(mask) | {"session_id": session_id} for mask in masks])
+
+    def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None:
+        """A stored mask, or None."""
+        rows = self._read("SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
+                          "WHERE session_id = :id AND frame_index = :frame AND object_id = :object",
+                          {"id": session_id, "frame": frame_index, "object": object_id})
+        return MaskRecord(*rows[0]) if rows else None
+
+    def delete_masks(self, session_id: str, object_id: int) -> None:
+        """Remove all masks of an object."""
+        self._write("DELETE FROM masks WHERE session_id = :id AND object_id = :object", {"id": session_id, "object": object_id})
+
+    def masked_frames(self, session_id: str) -> dict[int, int]:
+        """Frames with masks, in order, and how many objects have one there."""
+        return dict(self._read("SELECT frame_index, count(*) FROM masks WHERE session_id = :id GROUP BY frame_index "
+                               "ORDER BY frame_index", {"id": session_id}))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _write(self, statement: str, values: dict[str, Any]) -> int:
+        with self._lock, self._db:
+            return self._db.execute(statement, values).lastrowid or 0
+
+    def _read(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        with self._lock:
+            return self._db.execute(statement, values).fetchall()

@@ -1,0 +1,46 @@
+"""Every option of the service, once. Built by the doors (`cli.py`, the application factory's caller), never on import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ModelSize = Literal["nano", "tiny", "small", "base_plus", "large"]
+
+
+class Settings(BaseSettings):
+    """Read from the environment and from a `.env` file; the names are those of the fields, in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
+
+    sam2_model_size: ModelSize = Field("nano", description="nano is embedded; the others are SAM 2.1, fetched on first start")
+    sam2_checkpoint: str | None = Field(None, description="Meta .pt file, Hugging Face folder or hub name, instead of the "
+                                                          "size's own source")
+    sam2_image_size: int | None = Field(None, description="side of the network's input, pixels; the model's own if unset")
+    sam2_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    sam2_demo_force_cpu_device: bool = Field(False, description="use the CPU whatever else there is")
+    sam2_quantize: bool = Field(False, description="INT8 dynamic quantization of the image encoder's Linear layers, CPU only")
+    torch_num_threads: Annotated[int, Field(ge=1)] | None = Field(None, description="intra-op threads; the CPU quota if unset")
+    torch_num_interop_threads: Annotated[int, Field(ge=1)] = 1
+
+    max_video_frames: int = Field(10_000, ge=1, description="frames of a session; longer clips are cut and say so")
+    max_frame_dimension: int = Field(1920, ge=64, description="longer side of a session's frames, pixels")
+    frame_jpeg_quality: int = Field(85, ge=1, le=100)
+    max_upload_mb: int = Field(500, ge=1, description="largest upload, MiB")
+    max_sessions: int = Field(32, ge=1)
+    max_objects: int = Field(64, ge=1, description="objects of a session")
+    session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
+    max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")
+    feature_cache_mb: int = Field(256, ge=0, description="image features kept in memory, MiB")
+    memory_spill_mb: int = Field(4096, ge=0, description="tracking memory kept on disk for each session, MiB")
+
+    sam2_api_key: SecretStr | None = Field(None, description="if set, every call but health and readiness needs it")
+    sam2_data_dir: Path = Field(Path("data"), description="sessions live here")
+    sam2_video_dir: Path | None = Field(None, description="folder that `video_path` may name files of; unset refuses paths")
+    host: str = "127.0.0.1"
+    port: int = Field(8002, ge=0, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    hf_hub_offline: bool = Field(False, description="never ask the hub, use what is cached")

@@ -1,0 +1,76 @@
+"""Where to click when nobody says so: on something that moves against its background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.client import ServiceProblem, VideoSession
+
+SIDE = 256
+CANDIDATES = 6
+LATER_FRAMES = (4, 8)
+
+
+def suggest_point(session: VideoSession) -> list[float]:
+    """A point [x, y] in pixels on frame 0: of the places that move most, the one with the best mask of a sensible size."""
+    motion = _motion(session)
+    best, best_rate = [session.width / 2, session.height / 2], -1.0
+    for x, y in _peaks(motion):
+        point = [(x + 0.5) * session.width / SIDE, (y + 0.5) * session.height / SIDE]
+        found = session.add_object(points=[point], labels=[1])
+        session.remove_object(found.object_id)
+        share = found.area / (session.width * session.height)
+        if not found.area or not 0.002 <= share <= 0.4:
+            continue
+        inside = cv2.resize(found.mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0
+        contrast = float(motion[inside].mean() / (motion[~inside].mean() + 1e-3)) if inside.any() else 0.0
+        rate = found.score * min(contrast, 8.0)
+        if rate > best_rate:
+            best, best_rate = point, rate
+    return best
+
+
+def _motion(session: VideoSession) -> NDArray[np.float32]:
+    """(SIDE, SIDE) how much each place of frame 0 changes, once the camera's own motion is taken out."""
+    first = _grey(session.frame(0))
+    total = np.zeros((SIDE, SIDE), np.float32)
+    for index in LATER_FRAMES:
+        try:
+            later = _grey(session.frame(index))
+        except ServiceProblem:
+            break  # the clip is shorter
+        transform = np.eye(2, 3, dtype=np.float32)
+        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
+        try:
+            _, found = cv2.findTransformECC(first, later, transform, cv2.MOTION_AFFINE, criteria)
+        except cv2.error:
+            found = transform  # no alignment found: a still camera is assumed
+        aligned = cv2.warpAffine(later, found, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                                 borderMode=cv2.BORDER_REPLICATE)
+        total += cv2.absdiff(first, aligned).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(total, (0, 0), 4), np.float32)
+
+
+def _grey(jpeg: bytes) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
+    return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _peaks(motion: NDArray[np.float32]) -> Sequence[tuple[int, int]]:
+    """The strongest places as (x, y), apart from one another; always at least the centre."""
+    left = motion.copy()
+    margin = SIDE // 20
+    left[:margin], left[-margin:], left[:, :margin], left[:, -margin:] = 0, 0, 0, 0
+    peaks = []
+    for _ in range(CANDIDATES):
+        y, x = np.unravel_index(int(left.argmax()), left.shape)
+        if left[y, x] <= 0:
+            break
+        peaks.append((int(x), int(y)))
+        cv2.circle(left, (int(x), int(y)), SIDE // 10, (0.0,), -1)
+    return peaks or [(SIDE // 2, SIDE // 2)]

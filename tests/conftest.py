@@ -1,0 +1,80 @@
+"""What all tests share: a real service on loopback with the embedded model, and real clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sam_service.client import SamClient, VideoSession
+from sam_service.demo_clip import render_clip
+from sam_service.local import local_service
+from sam_service.settings import Settings
+from sam_service.video.decoder import silence_decoder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """No test sees an option of the machine that it runs on."""
+    silence_decoder()
+    names = [name for name in os.environ if name.lower() in Settings.model_fields]
+    saved = {name: os.environ.pop(name) for name in names}
+    yield
+    os.environ.update(saved)
+
+
+def settings(**options: object) -> Settings:
+    """The default settings with some changed; reads no `.env` file."""
+    return Settings(_env_file=None, log_level="warning", **options)  # type: ignore[call-arg, arg-type]
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up clip of the demo: 72 frames of 640 x 360 with a ball."""
+    return render_clip(tmp_path_factory.mktemp("clips") / "ball.mp4")
+
+
+@pytest.fixture(scope="session")
+def video_dir(clip: Path) -> Path:
+    """The folder that the service under test reads videos from."""
+    return clip.parent
+
+
+@pytest.fixture(scope="session")
+def service(video_dir: Path) -> Iterator[str]:
+    """The address of one service for all tests that need no settings of their own."""
+    with local_service(settings(sam2_video_dir=video_dir, max_upload_mb=5)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def client(service: str) -> Iterator[SamClient]:
+    """A client whose service is ready."""
+    with SamClient(service) as connected:
+        connected.wait_ready()
+        yield connected
+
+
+@pytest.fixture
+def video(client: SamClient, clip: Path) -> Iterator[VideoSession]:
+    """A fresh session of the first 24 frames of the ball clip."""
+    with client.open_video(clip, max_frames=24) as session:
+        yield session
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image.shape[1], image.shape[0]
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union; 1 for two empty masks."""
+    union = np.logical_or(a, b).sum()
+    return 1.0 if union == 0 else float(np.logical_and(a, b).sum() / union)

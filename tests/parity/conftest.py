@@ -1,0 +1,34 @@
+"""The seeded network, through the project's own loader, and the recorded answers of the peer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recorded import PLAN, Recording
+from sam_service.core.weights import LoadedModel, load_model
+from seeded_weights import write_seeded
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "peer: records the reference again; needs SAM2_PEER_PYTHON")
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+@pytest.fixture(scope="session")
+def recording() -> Recording:
+    return Recording()
+
+
+@pytest.fixture(scope="session")
+def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded weights of size tiny in Meta's layout: the path of the `.pt`."""
+    path = tmp_path_factory.mktemp("seeded") / "tiny.pt"
+    write_seeded(path, PLAN["size"])
+    return path
+
+
+@pytest.fixture(scope="session")
+def seeded_model(seeded_checkpoint: Path) -> LoadedModel:
+    """The seeded network at the image size of the recording. Shared: do not change it."""
+    return load_model(PLAN["size"], checkpoint=seeded_checkpoint, image_size=PLAN["image_size"])

@@ -1,0 +1,85 @@
+"""The engine against Meta's predictor on identical weights: every recorded scenario, logits within 1e-4 relative."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from recorded import PLAN, Answer, Recording, relative_difference
+from sam_service.core.device import choose_device
+from sam_service.core.features import Frame, to_square
+from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
+from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
+from sam_service.core.spill import DiskSpill
+from sam_service.core.weights import LoadedModel
+
+FRAMES = Path(__file__).parent / "reference" / "frames"
+TOLERANCE = 1e-4
+NUM_FRAMES: int = PLAN["video"]["frames"]
+
+
+class Session:
+    """Plays the steps of one scenario as Meta's predictor took them."""
+
+    def __init__(self, model: LoadedModel, *, corrections_condition: bool, spill: DiskSpill | None) -> None:
+        self.predictor = Sam2VideoPredictor(model.model, choose_device("cpu"), corrections_condition=corrections_condition)
+        self.bank = MemoryBank("parity", spill)
+        self.points: dict[tuple[int, int], PointPrompt] = {}
+
+    def frame(self, index: int) -> Frame:
+        video = PLAN["video"]
+        return Frame(index, video["width"], video["height"], lambda: to_square(
+            np.asarray(Image.open(sorted(FRAMES.iterdir())[index]).convert("RGB")), self.predictor.image_size))
+
+    def prompt(self, step: dict[str, Any], recording: Recording) -> list[ObjectOutput]:
+        prompt = self._prompt(step, recording)
+        return self.predictor.step(self.bank, self.frame(step["frame"]), prompts={step["object"]: prompt},
+                                   num_frames=NUM_FRAMES)
+
+    def propagate(self, index: int, reverse: bool) -> list[ObjectOutput]:
+        return self.predictor.step(self.bank, self.frame(index), track=list(self.bank.objects), reverse=reverse,
+                                   num_frames=NUM_FRAMES)
+
+    def _prompt(self, step: dict[str, Any], recording: Recording) -> Prompt:
+        if step["do"] == "mask":
+            return MaskPrompt(recording.mask(step["mask"]))
+        points = np.array(step.get("points", []), np.float32).reshape(-1, 2)
+        labels = np.array(step.get("labels", []), np.int32)
+        if "box" in step:
+            points = np.concatenate([np.array(step["box"], np.float32).reshape(2, 2), points])
+            labels = np.concatenate([np.array([2, 3], np.int32), labels])
+        key = (step["object"], step["frame"])
+        if not step.get("clear_old_points", True) and key in self.points:
+            points = np.concatenate([self.points[key].points, points])
+            labels = np.concatenate([self.points[key].labels, labels])
+        self.points[key] = PointPrompt(points, labels)
+        return self.points[key]
+
+
+def compare(outputs: list[ObjectOutput], answer: Answer, at: int, where: str) -> None:
+    for column, output in enumerate(outputs):
+        expected = answer.logits[at, column]
+        difference = relative_difference(output.logits, expected)
+        assert difference < TOLERANCE, f"{where}, frame {output.frame_index}, object {output.object_id}: {difference:.1e}"
+        logit = np.log(output.object_score / (1 - output.object_score))
+        assert logit == pytest.approx(answer.scores[at, column], abs=1e-2, rel=1e-3)
+
+
+@pytest.mark.parametrize("spilled", [False, True], ids=["window", "spill"])
+@pytest.mark.parametrize("scenario", PLAN["scenarios"], ids=lambda scenario: scenario["name"])
+def test_scenario(scenario: dict[str, Any], spilled: bool, seeded_model: LoadedModel, recording: Recording,
+                  tmp_path: Path) -> None:
+    session = Session(seeded_model, corrections_condition=scenario.get("all_corrections_condition", False),
+                      spill=DiskSpill(tmp_path, 1 << 30) if spilled else None)
+    for number, step in enumerate(scenario["steps"]):
+        answer = recording.answer(scenario["name"], number)
+        where = f"{scenario['name']} step {number}"
+        if step["do"] == "propagate":
+            for at, index in enumerate(answer.frames):
+                compare(session.propagate(int(index), step.get("reverse", False)), answer, at, where)
+        else:
+            compare(session.prompt(step, recording), answer, 0, where)

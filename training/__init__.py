@@ -1,0 +1,1 @@
+"""Training of the embedded nano model on procedurally generated video. Not needed to run the service."""

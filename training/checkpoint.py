@@ -1,0 +1,45 @@
+"""Checkpoint folders as the service reads them: config.json, and model.safetensors in half precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from sam_service.core.nano import ARCHITECTURE, build_nano
+from torch import Tensor
+from transformers import Sam2VideoModel
+
+
+def export(state: dict[str, Tensor], folder: Path, image_size: int, proposal: bool) -> None:
+    """Write a model's state; each file appears whole or not at all. Matrices are stored in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    halved = {name: (t.half() if t.ndim > 1 and t.is_floating_point() else t) for name, t in state.items()}
+    halved = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in halved.items()}
+    for name in halved:  # the frequencies of positions stay exact
+        if name.endswith("positional_embedding"):
+            halved[name] = state[name].detach().clone()
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    partial = weights.with_suffix(".partial")
+    save_file(halved, partial)
+    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    note = {"architecture": ARCHITECTURE, "image_size": image_size, "proposal": proposal, "sha256": digest}
+    text = config.with_suffix(".partial.json")
+    text.write_text(json.dumps(note, indent=2) + "\n")
+    partial.chmod(0o644)
+    os.replace(partial, weights)
+    os.replace(text, config)
+
+
+def load(folder: Path, image_size: int | None = None) -> tuple[Sam2VideoModel, bool]:
+    """The model of a checkpoint folder in single precision, and whether it wants proposals."""
+    note = json.loads((folder / "config.json").read_text())
+    weights = folder / "model.safetensors"
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != note["sha256"]:
+        raise ValueError(f"{weights} is not the file that config.json describes")
+    model = build_nano(image_size or int(note["image_size"]))
+    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(weights).items()})
+    return model, bool(note["proposal"])

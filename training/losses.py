@@ -1,0 +1,56 @@
+"""What the trainer minimises, for masks at a quarter of the image's side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.step import Decoded
+
+VISIBLE_SHARE = 0.001  # of the frame; below it an object counts as absent
+BCE_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, SCORE_WEIGHT = 10.0, 1.0, 0.2, 0.3
+
+
+@dataclass
+class Loss:
+    """The sum to minimise, and the mean IoU of the visible objects (no gradient) with their number."""
+
+    total: Tensor
+    iou: float
+    visible: int
+
+
+def overlap(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU (O,) of logits > 0 with target > 0.5, both (O, 1, h, w)."""
+    guess, truth = logits > 0, target > 0.5
+    union = (guess | truth).sum((1, 2, 3))
+    return (guess & truth).sum((1, 2, 3)) / union.clamp(min=1)
+
+
+def present(target: Tensor) -> Tensor:
+    """Which objects (O,) of soft masks (O, 1, h, w) are visible at all."""
+    return target.mean((1, 2, 3)) > VISIBLE_SHARE
+
+
+def mask_loss(decoded: Decoded, target: Tensor, weight: Tensor | None = None) -> Loss:
+    """Cross-entropy and dice on soft masks (O, 1, h, w) where the object is visible; IoU and presence heads.
+
+    `weight` (O,) scales each object; zero leaves it out.
+    """
+    weight = torch.ones(len(target)) if weight is None else weight
+    visible = present(target)
+    share = weight * visible
+    count = share.sum().clamp(min=1)
+    entropy = functional.binary_cross_entropy_with_logits(decoded.logits, target, reduction="none").mean((1, 2, 3))
+    guess = decoded.logits.sigmoid()
+    both = (guess * target).sum((1, 2, 3))
+    dice = 1 - (2 * both + 1) / (guess.square().sum((1, 2, 3)) + target.square().sum((1, 2, 3)) + 1)
+    actual = overlap(decoded.logits.detach(), target)
+    score = functional.binary_cross_entropy_with_logits(decoded.score, visible.float(), reduction="none")
+    total = (share * (BCE_WEIGHT * entropy + DICE_WEIGHT * dice)).sum() / count
+    total = total + IOU_WEIGHT * (share * (decoded.iou - actual).abs()).sum() / count
+    total = total + SCORE_WEIGHT * (weight * score).sum() / weight.sum().clamp(min=1)
+    return Loss(total, float((share * actual).sum() / count), int((share > 0).sum()))

@@ -1,0 +1,145 @@
+"""A ring of ready-made clips on disk: generator processes fill it, trainers draw from it at random.
+
+    python -m training.pool --out DIR [--textures DIR] [--slots N] [--workers N] [--rounds N]
+
+Slots are overwritten for as long as the generators run, so the data stays fresh while no trainer ever waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sam_service.core.proposal import LIMIT, proposal
+
+from training.clips import FRAMES, TARGETS, Clip, make_clip
+from training.prompts import LEAST_AREA, box_around, click_inside
+from training.textures import SIZE, TextureBank
+
+SIDE = SIZE // 4  # of masks and proposals
+KINDS = ("click", "box")
+PROMPTED = 2  # frames of each clip with prompts: the first, and a later one
+ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
+    "frames": ((FRAMES, SIZE, SIZE, 3), "uint8"),
+    "covers": ((FRAMES, TARGETS, SIDE, SIDE), "uint8"),  # visible share, 0..255
+    "prompted": ((PROMPTED,), "int64"),  # frame numbers
+    "present": ((PROMPTED, TARGETS), "bool"),  # whether there is a prompt
+    "clicks": ((PROMPTED, TARGETS, 2), "float32"),
+    "boxes": ((PROMPTED, TARGETS, 4), "float32"),
+    "proposals": ((PROMPTED, TARGETS, len(KINDS), SIDE, SIDE), "int8"),  # logits in steps of LIMIT / 127
+    "filled": ((), "bool"),
+}
+
+
+class Pool:
+    """The arrays of a pool folder, mapped into memory."""
+
+    def __init__(self, folder: Path, slots: int | None = None) -> None:
+        """Open `folder`, or create it with `slots` empty slots."""
+        note = folder / "pool.json"
+        if slots is not None and not note.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, (shape, kind) in ARRAYS.items():
+                np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.dtype(kind), (slots, *shape)).flush()
+            note.write_text(json.dumps({"slots": slots}))
+        self.slots: int = json.loads(note.read_text())["slots"]
+        self.arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in ARRAYS}
+
+    def write(self, slot: int, record: dict[str, NDArray[Any]]) -> None:
+        """Replace a slot; a reader that meets it half-written sees it as empty."""
+        self.arrays["filled"][slot] = False
+        for name, value in record.items():
+            self.arrays[name][slot] = value
+        self.arrays["filled"][slot] = True
+
+    def draw(self, rng: np.random.Generator, count: int) -> dict[str, NDArray[Any]]:
+        """`count` random filled slots, each array with the slots in front."""
+        chosen = rng.choice(np.flatnonzero(self.arrays["filled"]), count)
+        return {name: array[chosen] for name, array in self.arrays.items() if name != "filled"}
+
+
+def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
+    """A clip with its prompts and their proposals, as a slot holds it."""
+    small = [[cv2.resize(c, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for c in covers] for covers in clip.covers]
+    prompted = np.array([0, rng.integers(FRAMES // 2, FRAMES)])
+    out: dict[str, NDArray[Any]] = {
+        "frames": clip.frames,
+        "covers": np.round(np.asarray(small) * 255).astype(np.uint8),
+        "prompted": prompted,
+        **{name: np.zeros(ARRAYS[name][0], ARRAYS[name][1]) for name in ("present", "clicks", "boxes", "proposals")},
+    }
+    for p, frame in enumerate(prompted):
+        for k in range(TARGETS):
+            mask = clip.covers[frame, k] > 0.5
+            if mask.sum() < LEAST_AREA:
+                continue
+            out["present"][p, k] = True
+            out["clicks"][p, k] = click = click_inside(rng, mask)
+            out["boxes"][p, k] = box = box_around(rng, mask)
+            none = np.zeros((0, 2), np.float32)
+            guesses = (
+                proposal(clip.frames[frame], click[None], np.ones(1, np.int32)),
+                proposal(clip.frames[frame], none, np.zeros(0, np.int32), box),
+            )
+            out["proposals"][p, k] = np.round(np.stack(guesses) * (127 / LIMIT)).astype(np.int8)
+    return out
+
+
+def fill(folder: Path, textures: Path | None, worker: int, workers: int, rounds: int, seed: int) -> None:
+    """Write every `workers`-th slot, `rounds` times over, at the lowest priority."""
+    os.nice(19)
+    cv2.setNumThreads(1)
+    pool = Pool(folder)
+    rng = np.random.default_rng([seed, worker])
+    for _ in range(rounds):
+        bank = TextureBank(rng, textures)
+        for slot in range(worker, pool.slots, workers):
+            item = record(rng, make_clip(rng, bank))
+            while not item["present"][0].any():
+                item = record(rng, make_clip(rng, bank))
+            pool.write(slot, item)
+
+
+def start(folder: Path, textures: Path | None, slots: int, seed: int = 0, first: int = 200) -> multiprocessing.Process:
+    """Create a pool, keep filling it in the background, and wait until `first` slots are ready."""
+    pool = Pool(folder, slots)
+    job = multiprocessing.Process(target=fill, args=(folder, textures, 0, 1, 1000, seed), daemon=True)
+    job.start()
+    while pool.arrays["filled"].sum() < min(first, slots):
+        time.sleep(1)
+    return job
+
+
+def main() -> None:
+    """Fill a pool from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--textures", type=Path, help="a folder of .mp4 clips whose frames serve as textures")
+    parser.add_argument("--slots", type=int, default=3000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    Pool(args.out, args.slots)
+    jobs = [
+        multiprocessing.Process(
+            target=fill, args=(args.out, args.textures, w, args.workers, args.rounds, args.seed), daemon=True
+        )
+        for w in range(args.workers)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Train the nano model, from nothing or from where an earlier run in the same folder stopped.
+
+    python -m training.train --out DIR [--textures DIR] [--pool DIR] [--minutes N]
+
+DIR receives run.pt (all that a resumed run needs), curves.csv, pictures/ and checkpoint/ (what the service loads).
+Clips come from a pool on disk, which a generator process keeps filling while the training runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from sam_service.core.nano import build_nano
+from torch import distributed
+from torch.multiprocessing.spawn import start_processes
+from transformers import Sam2VideoModel
+
+from training import curves, pool
+from training.average import Average
+from training.batch import draw
+from training.checkpoint import export
+from training.initial import initialise
+from training.unroll import Outcome, clip_step, image_step
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the course: up to which share of the time it lasts, and what a process sees in one step."""
+
+    until: float
+    size: int
+    images: int
+    frames: int = 1  # of a clip; 1 means images only
+    clips: int = 0
+    image_share: float = 0.4  # of the steps, where there are clips
+    truth: tuple[float, float] = (0.0, 0.0)  # teacher forcing, from the stage's start to its end
+
+
+@dataclass(frozen=True)
+class Course:
+    """Every choice of a run."""
+
+    stages: tuple[Stage, ...] = (
+        Stage(until=0.07, size=128, images=16),
+        Stage(until=0.16, size=192, images=10),
+        Stage(until=0.45, size=192, images=12, frames=4, clips=4, truth=(1.0, 0.3)),
+        Stage(until=0.70, size=256, images=8, frames=4, clips=3, truth=(0.4, 0.2)),
+        Stage(until=1.00, size=256, images=8, frames=8, clips=2, truth=(0.2, 0.05)),
+    )
+    final_size: int = 256  # written into the checkpoint
+    rate: float = 1.2e-3
+    least_rate: float = 2e-5
+    warm_up: int = 100  # steps
+    decay: float = 0.02
+    clip_norm: float = 1.0
+    correct: float = 0.3  # share of image steps with a correction click
+    withhold: float = 0.15  # share of steps without the proposal
+    seed: int = 1
+    processes: int = 2
+    save_every: float = 120.0  # seconds
+    picture_every: float = 240.0
+
+    def stage(self, progress: float) -> tuple[Stage, float]:
+        """The stage at `progress` in 0..1, and how much of that stage is over."""
+        start = 0.0
+        for stage in self.stages:
+            if progress < stage.until:
+                return stage, (progress - start) / (stage.until - start)
+            start = stage.until
+        return self.stages[-1], 1.0
+
+    def rate_at(self, progress: float, step: int) -> float:
+        """Learning rate: a linear start, then half a cosine over the whole time."""
+        wave = 0.5 * (1 + np.cos(np.pi * min(progress, 1.0)))
+        return float((self.least_rate + (self.rate - self.least_rate) * wave) * min(1.0, (step + 1) / self.warm_up))
+
+
+@dataclass
+class Place:
+    """Where a run keeps things, and how long it may take."""
+
+    out: Path
+    clips: Path
+    minutes: float
+
+
+class Trainer:
+    """One of the processes: its model, its optimiser, its share of the data."""
+
+    def __init__(self, course: Course, place: Place, rank: int) -> None:
+        self.course, self.place, self.rank = course, place, rank
+        torch.manual_seed(course.seed)
+        self.models: dict[int, Sam2VideoModel] = {}
+        self.model = build_nano(course.final_size)
+        initialise(self.model)
+        self.model.vision_encoder.to(memory_format=torch.channels_last)
+        self.parameters = list(self.model.parameters())
+        matrices = [p for p in self.parameters if p.ndim > 1]
+        others = [p for p in self.parameters if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": course.decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=course.rate, betas=(0.9, 0.98), fused=True)
+        self.average = Average(self.model)
+        self.step, self.spent = 0, 0.0
+        self._resume()
+        self.pool = pool.Pool(place.clips)
+        self.rng = np.random.default_rng([course.seed, rank, self.step])
+        self.generator = torch.Generator().manual_seed(course.seed * 1000 + rank + self.step)
+
+    def _resume(self) -> None:
+        """Continue from run.pt where there is one."""
+        path = self.place.out / "run.pt"
+        if not path.exists():
+            return
+        saved = torch.load(path, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.average.state = saved["average"]
+        self.average.updates = saved["step"]
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.step, self.spent = saved["step"], saved["spent"]
+
+    def at(self, size: int) -> Sam2VideoModel:
+        """The model for frames of `size` pixels: the same parameters under that size's configuration."""
+        if size not in self.models:
+            sized = build_nano(size)
+            # The decoder's heads are 8 wide over few tokens: the fused kernel is slower there, backwards above all.
+            sized.mask_decoder.config._attn_implementation = "eager"
+            for name, module in self.model.named_modules():
+                twin = sized.get_submodule(name)
+                twin._parameters.update(module._parameters)
+                kept = module._buffers.keys() - module._non_persistent_buffers_set
+                twin._buffers.update({k: module._buffers[k] for k in kept})
+            self.models[size] = sized.train()
+        return self.models[size]
+
+    def forward(self, stage: Stage, part: float) -> Outcome:
+        """One batch through the network. What is drawn may differ between processes; the kind of step may not."""
+        course = self.course
+        shared = np.random.default_rng([course.seed, self.step])
+        model = self.at(stage.size)
+        if stage.frames == 1 or shared.random() < stage.image_share:
+            batch = draw(self.pool, self.rng, stage.images, 1, stage.size, course.withhold)
+            with torch.autocast("cpu", torch.bfloat16):
+                outcome = image_step(model, batch, correct=shared.random() < course.correct)
+        else:
+            batch = draw(self.pool, self.rng, stage.clips, stage.frames, stage.size, course.withhold)
+            truth = stage.truth[0] + (stage.truth[1] - stage.truth[0]) * part
+            with torch.autocast("cpu", torch.bfloat16):
+                outcome = clip_step(model, batch, truth, self.generator)
+        self.seen = batch
+        return outcome
+
+    def share_gradients(self) -> None:
+        """Average the gradients of all processes."""
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([p.grad.contiguous().flatten() for p in self.parameters if p.grad is not None])
+        if self.course.processes > 1:
+            distributed.all_reduce(flat)
+            flat /= self.course.processes
+        pieces = torch.split(flat, [p.numel() for p in self.parameters])
+        for parameter, piece in zip(self.parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter)
+
+    def one_step(self, progress: float) -> tuple[Stage, Outcome, float]:
+        """Forward, backward, update."""
+        stage, part = self.course.stage(progress)
+        rate = self.course.rate_at(progress, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad()
+        outcome = self.forward(stage, part)
+        torch.autograd.backward(outcome.total)
+        self.share_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.course.clip_norm)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        self.step += 1
+        if self.rank == 0:
+            self.average.update(self.model)
+        return stage, outcome, rate
+
+    def save(self) -> None:
+        """Write run.pt and the checkpoint of the averaged weights."""
+        saved = {
+            "model": self.model.state_dict(),
+            "average": self.average.state,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "spent": self.spent,
+        }
+        partial = self.place.out / "run.partial"
+        torch.save(saved, partial)
+        os.replace(partial, self.place.out / "run.pt")
+        export(self.average.state, self.place.out / "checkpoint", self.course.final_size, proposal=True)
+
+    def run(self) -> None:
+        """Train until the time is over."""
+        log = curves.Curves(self.place.out) if self.rank == 0 else None
+        total, last = self.place.minutes * 60, time.monotonic()
+        saved = pictured = self.spent
+        clock = torch.zeros(1)
+        while True:
+            now = time.monotonic()
+            self.spent, last = self.spent + now - last, now
+            clock[0] = self.spent
+            if self.course.processes > 1:
+                distributed.broadcast(clock, 0)
+            self.spent = float(clock)
+            if self.spent >= total:
+                break
+            stage, outcome, rate = self.one_step(self.spent / total)
+            if log is None:
+                continue
+            log.add(self.spent, total, self.step, stage.size, self.seen.kind, outcome, rate)
+            if self.spent - pictured > self.course.picture_every:
+                pictured = self.spent
+                curves.picture(self.place.out, self.step, self.seen, outcome.logits)
+            if self.spent - saved > self.course.save_every:
+                saved = self.spent
+                self.save()
+        if self.rank == 0:
+            self.save()
+
+
+def work(rank: int, course: Course, place: Place) -> None:
+    """The body of one training process."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    if course.processes > 1:
+        store = f"file://{(place.out / 'rendezvous').resolve()}"
+        distributed.init_process_group("gloo", store, timedelta(minutes=10), course.processes, rank)
+    Trainer(course, place, rank).run()
+
+
+def main() -> None:
+    """Fill the pool in the background and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--textures", type=Path, help="a folder of .mp4 clips whose frames serve as textures")
+    parser.add_argument("--pool", type=Path, help="a pool that is filled already, by training.pool")
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--slots", type=int, default=3000)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "rendezvous").unlink(missing_ok=True)
+    course = Course()
+    (args.out / "course.txt").write_text("\n".join(f"{k} = {v}" for k, v in asdict(course).items()) + "\n")
+    clips = args.pool or args.out / "pool"
+    filler = None if args.pool else pool.start(clips, args.textures, args.slots)
+    try:
+        start_processes(work, (course, Place(args.out, clips, args.minutes)), course.processes)
+    finally:
+        if filler is not None:
+            filler.terminate()
+
+
+if __name__ == "__main__":
+    main()
