@@ -6,16 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-
 from sam_service.client import SamClient, VideoSession
 from sam_service.demo_clip import render_clip
 from sam_service.local import local_service
 from sam_service.settings import Settings
 from sam_service.video.decoder import silence_decoder
+
+from tests.support import settings
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,11 +24,6 @@ def clean_environment() -> Iterator[None]:
     saved = {name: os.environ.pop(name) for name in names}
     yield
     os.environ.update(saved)
-
-
-def settings(**options: object) -> Settings:
-    """The default settings with some changed; reads no `.env` file."""
-    return Settings(_env_file=None, log_level="warning", **options)  # type: ignore[call-arg, arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +58,3 @@ def video(client: SamClient, clip: Path) -> Iterator[VideoSession]:
     """A fresh session of the first 24 frames of the ball clip."""
     with client.open_video(clip, max_frames=24) as session:
         yield session
-
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a picture."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None
-    return image.shape[1], image.shape[0]
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union; 1 for two empty masks."""
-    union = np.logical_or(a, b).sum()
-    return 1.0 if union == 0 else float(np.logical_and(a, b).sum() / union)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
-
 from sam_service.settings import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -140,7 +140,7 @@ def _backgrounds(rng: np.random.Generator, bank: TextureBank) -> list[Image]:
     images = []
     for time in range(FRAMES):
         warp = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), np.degrees(turn * time), scale * np.exp(zoom * time))
-        warp[:, 2] += drift * time
+        warp[:, 2] = warp[:, 2] + drift * time
         images.append(np.asarray(cv2.warpAffine(texture, warp, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT), np.uint8))
     return images
 

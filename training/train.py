@@ -257,7 +257,8 @@ def main() -> None:
     clips = args.pool or args.out / "pool"
     filler = None if args.pool else pool.start(clips, args.textures, args.slots)
     try:
-        start_processes(work, (course, Place(args.out, clips, args.minutes)), course.processes)
+        where = Place(args.out, clips, args.minutes)
+        start_processes(work, (course, where), course.processes)  # type: ignore[no-untyped-call]
     finally:
         if filler is not None:
             filler.terminate()

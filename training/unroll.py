@@ -1,4 +1,4 @@
-"""The forward pass of a training step: images with a correction click, or clips, their memory fed the truth at first."""
+"""A training step's forward pass: images with a correction click, or clips, their memory told the truth at first."""
 
 from __future__ import annotations
 

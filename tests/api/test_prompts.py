@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import iou
 from sam_service.client import ServiceProblem, VideoSession
 from sam_service.demo_clip import CLICK, RADIUS
 from sam_service.masks.png import decode_png, encode_png, to_base64
 from sam_service.masks.rle import decode_rle
+
+from tests.support import iou
 
 BOX = [CLICK[0] - RADIUS, CLICK[1] - RADIUS, CLICK[0] + RADIUS, CLICK[1] + RADIUS]
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import iou
 from sam_service.client import FrameMasks, SamClient, ServiceProblem, VideoSession
 from sam_service.demo_clip import CLICK, RADIUS, ball_centre
+
+from tests.support import iou
 
 
 def truth(index: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import iou, jpeg_size, settings
 from sam_service.client import SamClient, ServiceProblem, VideoSession
 from sam_service.local import local_service
+
+from tests.support import iou, jpeg_size, settings
 
 FIELDS = {"session_id", "status", "num_frames", "frames_ready", "width", "height", "original_width", "original_height",
           "scale_factor", "fps", "truncated", "model", "expires_at"}

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 
 from sam_service import __version__
-from sam_service.api import problems, propagation_routes, prompt_routes, service_routes, session_routes
+from sam_service.api import problems, prompt_routes, propagation_routes, service_routes, session_routes
 from sam_service.api.deps import Services, require_key
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus

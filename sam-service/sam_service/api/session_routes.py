@@ -16,7 +16,7 @@ from sam_service.api.deps import Services, ServicesDep
 from sam_service.errors import ClientError, NotFound, TooLarge
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
-from sam_service.schemas import Initialized, InitializeBody, SessionInfo, SessionList
+from sam_service.schemas import InitializeBody, Initialized, SessionInfo, SessionList
 from sam_service.sessions.paths import resolve_video
 from sam_service.sessions.render import as_rle
 from sam_service.sessions.session import Session

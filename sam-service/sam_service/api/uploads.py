@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
-from pydantic import ValidationError
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoPositionEmbeddingSine,
@@ -92,6 +93,19 @@ def build_nano(image_size: int) -> Sam2VideoModel:
     model.shared_image_embedding.positional_embedding.copy_(frequencies)
     model.train(False)
     return model
+
+
+def fold_norms(model: Sam2VideoModel) -> None:
+    """Merge the encoder's normalisation into its convolutions, for inference; the answers change by rounding only.
+
+    Afterwards the model's state no longer has the checkpoint's keys: load first, fold then.
+    """
+    for module in list(model.vision_encoder.modules()):
+        layers = list(module.named_children())
+        for (name, layer), (norm_name, norm) in zip(layers, layers[1:], strict=False):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(layer, norm))
+                setattr(module, norm_name, nn.Identity())
 
 
 class NanoBlock(nn.Module):

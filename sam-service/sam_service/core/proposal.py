@@ -16,6 +16,8 @@ CLICK_RADIUS = 11.0  # pixels at either side length: 9 % of the fine frame, 17 %
 SURE_RADIUS = 3.0
 REACH = 1.7  # beyond this many radii a pixel is background for sure
 STRETCH = 1.5  # landscape video squashed to a square makes round things tall
+BOX_SURE, BOX_LIKELY = 0.25, 1.1  # share of the way from the middle of a box to its sides
+BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
 ITERATIONS = 2
 LIMIT = 8.0  # logits run from -LIMIT to LIMIT
 
@@ -56,9 +58,13 @@ def _guess(image: Image, side: int, points: Floats, labels: NDArray[np.int32], b
         models = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.grabCut(lab, seeds, (0, 0, side, side), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # too few pixels on one side for a colour model
-        return sure.astype(np.float32)
+        return np.asarray(sure, np.float32)
     found = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
-    return np.asarray(_touching(found, sure) if sure.any() else found, np.float32)
+    if box is None:
+        return np.asarray(_touching(found, sure), np.float32)
+    ellipse = _radius_in_box(side, np.asarray(box, np.float32) * scale) < 1
+    failed = found.sum() < BOX_LEAST * ellipse.sum()  # the object looks like its surroundings
+    return np.asarray(ellipse if failed else found, np.float32)
 
 
 def _seeds(side: int, points: Floats, labels: NDArray[np.int32], box: Floats | None) -> Image:
@@ -70,7 +76,10 @@ def _seeds(side: int, points: Floats, labels: NDArray[np.int32], box: Floats | N
     if box is not None:
         x0, y0, x1, y1 = box
         inside = (columns >= x0 - 0.5) & (columns <= x1 + 0.5) & (rows >= y0 - 0.5) & (rows <= y1 + 0.5)
-        seeds[inside] = cv2.GC_PR_FGD
+        radius = _radius_in_box(side, box)
+        seeds[inside] = cv2.GC_PR_BGD
+        seeds[inside & (radius < BOX_LIKELY)] = cv2.GC_PR_FGD
+        seeds[radius < BOX_SURE] = cv2.GC_FGD
     elif positive:
         nearest = np.minimum.reduce(positive)
         seeds[nearest <= REACH * CLICK_RADIUS] = cv2.GC_PR_BGD
@@ -78,6 +87,14 @@ def _seeds(side: int, points: Floats, labels: NDArray[np.int32], box: Floats | N
     for distance, label in zip(distances, labels, strict=True):
         seeds[distance < SURE_RADIUS * side / FINE] = cv2.GC_FGD if label == 1 else cv2.GC_BGD
     return seeds
+
+
+def _radius_in_box(side: int, box: Floats) -> Floats:
+    """Distance (side, side) from the middle of the box, 1 on the ellipse that it holds."""
+    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    x0, y0, x1, y1 = box
+    across, down = (2 * columns - x0 - x1) / (x1 - x0 + 1), (2 * rows - y0 - y1) / (y1 - y0 + 1)
+    return np.asarray(np.hypot(across, down), np.float32)
 
 
 def _touching(found: NDArray[np.bool_], sure: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -267,7 +267,7 @@ def _unavailable(spec: ModelSize, why: str) -> ModelUnavailable:
 
 
 def resized(loaded: LoadedModel, image_size: int) -> Sam2VideoModel:
-    """The same network for another input size in pixels. All weights are shared, quantized layers included.
+    """The same network for another input size in pixels. All weights are shared, a quantized image encoder too.
 
     Raises InvalidInput for a size that the network cannot run at.
     """

@@ -112,7 +112,7 @@ class Propagation:
 
     async def _plan(self, session: Session, request: PropagationRequest) -> _Plan:
         chosen = list(session.prompts) if request.object_ids is None else list(dict.fromkeys(request.object_ids))
-        prompted = {object_id: list(session.require_object(object_id)) for object_id in chosen}
+        prompted = {object_id: list(session.require_object(object_id, "object_ids")) for object_id in chosen}
         firsts = [min(frames) for frames in prompted.values() if frames]
         if not firsts:
             raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"

@@ -50,11 +50,11 @@ class Session:
         """Whether a propagation runs."""
         return self.job is not None and self.job.running
 
-    def require_object(self, object_id: int) -> dict[int, Prompt]:
-        """The prompts of an object by frame. Raises NotFound."""
+    def require_object(self, object_id: int, field: str = "object_id") -> dict[int, Prompt]:
+        """The prompts of an object by frame. Raises NotFound, which names `field`."""
         if object_id not in self.prompts:
             known = ", ".join(str(known) for known in self.prompts) or "none yet"
-            raise NotFound(f"there is no object {object_id} in this session; its objects: {known}", field="object_id")
+            raise NotFound(f"there is no object {object_id} in this session; its objects: {known}", field=field)
         return self.prompts[object_id]
 
     def free_object_id(self) -> int:

@@ -1,0 +1,120 @@
+"""Health, readiness, models, the key, the documentation, a full queue and a network that breaks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from fastapi.routing import APIRoute
+from safetensors.torch import load_file, save_file
+from sam_service.api.app import create_app
+from sam_service.api.deps import require_key
+from sam_service.client import SamClient, ServiceProblem
+from sam_service.core.weights import NANO_FOLDER
+from sam_service.demo_clip import CLICK
+from sam_service.local import local_service
+
+from tests.support import settings
+
+
+def test_health_tells_what_answers(client: SamClient) -> None:
+    health = client.call("GET", "/health")
+    assert health["ready"]
+    assert health["device"] == "cpu"
+    assert {"mps_available", "apple_silicon", "threads", "queue", "memory"} <= set(health)
+    assert health["model"]["size"] == "nano"
+    assert "embedded" in health["model"]["note"]
+    assert health["memory"]["rss_bytes"] > 1 << 20
+
+
+def test_not_ready_until_the_model_is_loaded(clip: Path) -> None:
+    with local_service(settings()) as url, httpx.Client(base_url=url) as http:
+        deadline = time.monotonic() + 60
+        seen = set()
+        while 200 not in seen and time.monotonic() < deadline:
+            response = http.get("/ready")
+            seen.add(response.status_code)
+            if response.status_code == 503:
+                assert int(response.headers["retry-after"]) > 0
+        assert seen <= {200, 503}
+        assert 200 in seen
+
+
+def test_a_model_that_cannot_be_had_is_told_and_never_replaced(tmp_path: Path) -> None:
+    with local_service(settings(sam2_model_size="tiny", sam2_checkpoint=str(tmp_path / "missing.pt"))) as url, \
+            SamClient(url) as client:
+        with pytest.raises(ServiceProblem) as refused:
+            client.wait_ready()
+        assert refused.value.code == "model_unavailable"
+        assert "missing.pt" in refused.value.detail
+        health = client.call("GET", "/health")
+        assert (health["ready"], health["model"]) == (False, None)
+
+
+def test_models(client: SamClient) -> None:
+    answer = client.call("GET", "/models")
+    assert answer["current"] == "nano"
+    assert [model["size"] for model in answer["models"]] == ["nano", "tiny", "small", "base_plus", "large"]
+
+
+def test_the_key_guards_every_route_but_health_and_readiness(clip: Path) -> None:
+    app = create_app(settings())
+    free = {route.path for route in app.routes if isinstance(route, APIRoute) and not _guarded(route)}
+    assert free == {"/health", "/ready"}
+    with local_service(settings(sam2_api_key="secret", sam2_video_dir=clip.parent)) as url:
+        with SamClient(url, api_key="secret") as client:
+            client.wait_ready()
+            client.open_video_on_server(clip.name, max_frames=1).delete()
+        for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
+            answer = httpx.get(f"{url}/sessions", headers=headers)
+            assert answer.status_code == 401
+            assert answer.json()["code"] == "unauthorized"
+        assert httpx.get(f"{url}/sessions", headers={"X-API-Key": "secret"}).status_code == 200
+
+
+def _guarded(route: APIRoute) -> bool:
+    return any(dependency.call is require_key for dependency in route.dependant.dependencies)
+
+
+def test_openapi_shows_every_field_with_a_description_or_example(client: SamClient) -> None:
+    document = client.call("GET", "/openapi.json")
+    assert {"/initialize", "/add-object", "/refine", "/propagate", "/sessions/{session_id}"} <= set(document["paths"])
+    bare = [f"{name}.{field}" for name, schema in document["components"]["schemas"].items()
+            if name not in ("HTTPValidationError", "ValidationError")
+            for field, spec in schema.get("properties", {}).items()
+            if not any(key in spec for key in ("description", "examples", "$ref", "enum", "anyOf", "items"))]
+    assert bare == []
+    assert client.http.get("/docs").status_code == 200
+
+
+def broken_network(folder: Path) -> Path:
+    """The embedded model with one number gone bad: what is remembered of four frames ago is not finite."""
+    folder.mkdir()
+    state = load_file(NANO_FOLDER / "model.safetensors")
+    state["memory_temporal_positional_encoding"][3] = torch.nan
+    save_file(state, folder / "model.safetensors")
+    config = json.loads((NANO_FOLDER / "config.json").read_text())
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "config.json").write_text(json.dumps(config | {"sha256": digest}))
+    return folder
+
+
+def test_a_network_that_answers_nonsense_is_told_as_such(clip: Path, tmp_path: Path) -> None:
+    checkpoint = str(broken_network(tmp_path / "broken"))
+    with local_service(settings(sam2_checkpoint=checkpoint)) as url, SamClient(url) as client:
+        client.wait_ready()
+        with client.open_video(clip, max_frames=10) as video:
+            video.add_object(points=[list(CLICK)])
+            body = {"session_id": video.session_id, "mask_format": "none"}
+            streamed = client.http.post("/propagate", json=body, headers={"Accept": "application/x-ndjson"})
+            last = json.loads(streamed.text.splitlines()[-1])
+            assert (last["event"], last["code"], last["frame_idx"], last["done"]) == ("error", "invalid_mask", 5, 5)
+            assert video.state()["frames_with_masks"] == [0, 1, 2, 3, 4]
+            whole = client.http.post("/propagate", json=body)
+            assert (whole.status_code, whole.json()["code"]) == (500, "invalid_mask")
+            assert video.add_object(points=[[400, 100]]).object_id == 2

@@ -1,0 +1,42 @@
+"""The worker: clicks first, sessions in turn, a bound, failures that stay with their caller."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sam_service.core.worker import Priority, Worker
+from sam_service.errors import NotReady, QueueFull
+
+
+def test_clicks_go_before_frames_and_frames_in_order_of_arrival() -> None:
+    worker, gate, order = Worker(), threading.Event(), []
+    worker.start()
+    worker.submit(gate.wait)
+    futures = [worker.submit(lambda name=name: order.append(name), priority) for name, priority in
+               [("frame 1", Priority.FRAME), ("frame 2", Priority.FRAME), ("click", Priority.CLICK)]]
+    gate.set()
+    for future in futures:
+        future.result(5)
+    assert order == ["click", "frame 1", "frame 2"]
+    worker.stop()
+    assert not worker.alive
+
+
+def test_a_full_queue_refuses() -> None:
+    worker = Worker(max_queued=1)
+    worker.submit(lambda: None)
+    with pytest.raises(QueueFull):
+        worker.submit(lambda: None)
+
+
+def test_a_failing_step_fails_its_caller_and_nobody_else() -> None:
+    worker = Worker()
+    worker.start()
+    failing = worker.submit(lambda: 1 / 0)
+    assert worker.submit(lambda: 7).result(5) == 7
+    with pytest.raises(ZeroDivisionError):
+        failing.result(5)
+    worker.stop()
+    with pytest.raises(NotReady):
+        worker.submit(lambda: None)

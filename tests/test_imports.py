@@ -1,0 +1,78 @@
+"""The house's one rule: imports point one way, and each heavy library lives in one room."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "sam-service" / "sam_service"
+
+# What each room may import of ours, besides itself.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "schemas": set(),
+    "settings": set(),
+    "video": {"errors"},
+    "masks": {"errors"},
+    "core": {"errors"},
+    "export": {"errors", "masks", "video"},
+    "sessions": {"core", "video", "masks", "errors"},
+    "api": {"sessions", "core", "video", "masks", "errors", "schemas", "settings"},
+    "client": {"masks"},
+}
+DOORS = {"__main__", "cli", "flow", "local", "suggest", "demo_clip", "__init__"}
+HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"}, "uvicorn": {"cli", "local"},
+         "httpx": {"client", "core"}}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module with the room that it lies in."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            if node.module == "sam_service":
+                yield from (f"sam_service.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(("room", "path"), list(modules()), ids=lambda value: str(value).rsplit("/", 1)[-1])
+def test_imports_point_one_way(room: str, path: Path) -> None:
+    assert room in ALLOWED or room in DOORS, f"a new room: say what {room} may import"
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "sam_service" and room in ALLOWED and rest and not rest.startswith("__"):
+            assert rest.split(".")[0] in ALLOWED[room] | {room}, f"{path.name} imports {name}"
+        if top in HEAVY and (room in ALLOWED or top == "torch"):
+            assert room in HEAVY[top] or (room, top) == ("cli", "torch"), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("name", ["sam_service", "sam_service.cli", "sam_service.settings", "sam_service.schemas"])
+def test_the_doors_are_light(name: str) -> None:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    assert not {"torch", "fastapi", "transformers"} & {
+        imported.split(".")[0] for node in ast.parse(Path(spec.origin).read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for imported in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]) if imported}
+
+
+def test_nothing_below_the_doors_reads_the_environment() -> None:
+    readers = [path.name for room, path in modules() if room in ALLOWED and room != "settings"
+               if "os.environ" in path.read_text() or "getenv" in path.read_text()]
+    assert readers == ["threads.py", "decoder.py"], "threads.py and decoder.py set variables that libraries read at import"
+    assert sys.version_info >= (3, 11)
