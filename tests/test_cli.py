@@ -53,16 +53,16 @@ def test_wrong_input_is_told_with_an_exit_code(tmp_path: Path, arguments: list[s
 
 
 def test_ctrl_c_ends_at_once_without_a_trace(tmp_path: Path, clip: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "sam_service", "demo", "--video", str(clip), "--out", str(tmp_path / "out")],
-                               cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    told = ""
-    while "mask " not in told:
-        line = process.stderr.readline()
-        assert line, told
-        told += line
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(30) == 130
+    arguments = [sys.executable, "-m", "sam_service", "demo", "--video", str(clip), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = ""
+        while "mask " not in told:
+            line = process.stderr.readline()
+            assert line, told
+            told += line
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(30) == 130
     assert "Traceback" not in rest

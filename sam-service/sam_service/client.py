@@ -111,7 +111,8 @@ class SamClient:
         while True:
             response = self.http.request(method, path, **options)
             retry_after = response.headers.get("retry-after", "")
-            if response.status_code not in (429, 503) or not retry_after.isdigit() or waited >= MAX_WAIT_S or "files" in options:
+            is_full = response.status_code in (429, 503) and retry_after.isdigit()
+            if not is_full or waited >= MAX_WAIT_S or "files" in options:
                 return response
             waited += float(retry_after)
             time.sleep(float(retry_after))

@@ -54,13 +54,14 @@ def run_flow(settings: Settings, options: FlowOptions) -> int:
             return 2
         with local_service(settings) as url, SamClient(url) as client:
             try:
-                return _flow(client, url, video, prompt, options)
+                return _flow(settings, client, url, video, prompt, options)
             except ServiceProblem as problem:
                 say(f"the service refused: {problem}")
                 return 1
 
 
-def _flow(client: SamClient, url: str, video: Path, prompt: dict[str, Any] | None, options: FlowOptions) -> int:
+def _flow(settings: Settings, client: SamClient, url: str, video: Path, prompt: dict[str, Any] | None,
+          options: FlowOptions) -> int:
     health = client.wait_ready()
     model = health["model"]
     say(f"service   {url}, model {model['size']} at {model['image_size']} px on {health['device']}, "
@@ -79,7 +80,7 @@ def _flow(client: SamClient, url: str, video: Path, prompt: dict[str, Any] | Non
         count = _write(session, options)
     say(f"results   {options.out / 'overlay.webm'}, {count} masks in {options.out / 'masks'}, {options.out / 'frame0.png'}")
     if options.demo:
-        say(f"next      `make serve`, then http://127.0.0.1:{Settings().port}/docs lists every call")
+        say(f"next      `make serve`, then http://{settings.host}:{settings.port}/docs lists every call")
     return 0
 
 

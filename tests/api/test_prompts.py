@@ -20,7 +20,7 @@ BOX = [CLICK[0] - RADIUS, CLICK[1] - RADIUS, CLICK[0] + RADIUS, CLICK[1] + RADIU
 def ball() -> np.ndarray[Any, np.dtype[np.bool_]]:
     """The truth on frame 0."""
     y, x = np.mgrid[0:360, 0:640]
-    return np.hypot(x - CLICK[0], y - CLICK[1]) <= RADIUS
+    return np.asarray(np.hypot(x - CLICK[0], y - CLICK[1]) <= RADIUS)
 
 
 def post(video: VideoSession, path: str, **body: Any) -> Any:

@@ -19,7 +19,7 @@ from tests.support import iou
 def truth(index: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     x0, y0 = ball_centre(index)
     y, x = np.mgrid[0:360, 0:640]
-    return np.hypot(x - x0, y - y0) <= RADIUS
+    return np.asarray(np.hypot(x - x0, y - y0) <= RADIUS)
 
 
 def start(video: VideoSession, frame_idx: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from sam_service.core.worker import Priority, Worker
@@ -10,10 +11,10 @@ from sam_service.errors import NotReady, QueueFull
 
 
 def test_clicks_go_before_frames_and_frames_in_order_of_arrival() -> None:
-    worker, gate, order = Worker(), threading.Event(), []
+    worker, gate, order = Worker(), threading.Event(), list[str]()
     worker.start()
     worker.submit(gate.wait)
-    futures = [worker.submit(lambda name=name: order.append(name), priority) for name, priority in
+    futures = [worker.submit(partial(order.append, name), priority) for name, priority in
                [("frame 1", Priority.FRAME), ("frame 2", Priority.FRAME), ("click", Priority.CLICK)]]
     gate.set()
     for future in futures:

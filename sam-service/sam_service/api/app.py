@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 from sam_service import __version__
 from sam_service.api import problems, prompt_routes, propagation_routes, service_routes, session_routes
 from sam_service.api.deps import Services, require_key
+from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
 from sam_service.schemas import Problem
@@ -22,7 +23,8 @@ from sam_service.sessions.store import SqliteStore
 from sam_service.settings import Settings
 
 logger = logging.getLogger(__name__)
-EXPIRY_INTERVAL_S = 5.0
+EXPIRY_INTERVAL_S = 1.0
+MAX_JSON_BYTES = 24 << 20  # a mask prompt is a base64 PNG of at most 16 MiB
 
 DESCRIPTION = """Segment and track objects through videos with SAM 2.1.
 
@@ -51,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan,
                   responses={status: {"model": Problem, "content": {problems.MEDIA_TYPE: {}}} for status in (401, 422, 503)})
+    app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES)
     problems.install(app)
     app.include_router(service_routes.open_router)
     for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from sam_service.api import uploads, views
 from sam_service.api.deps import Services, ServicesDep
-from sam_service.errors import ClientError, NotFound, TooLarge
+from sam_service.errors import ClientError, NotFound
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
 from sam_service.schemas import InitializeBody, Initialized, SessionInfo, SessionList
@@ -22,7 +22,6 @@ from sam_service.sessions.render import as_rle
 from sam_service.sessions.session import Session
 
 router = APIRouter(tags=["sessions"])
-MAX_JSON_BYTES = 64 << 10
 FrameNumber = Annotated[int, Path(ge=0, description="frame of the session, from 0", examples=[0])]
 
 _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
@@ -92,13 +91,8 @@ async def mask(session_id: str, frame_idx: FrameNumber, object_id: Annotated[int
 
 
 async def _open_path(request: Request, services: Services) -> Session:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise TooLarge(f"the JSON body may have at most {MAX_JSON_BYTES} bytes", code="body_too_large")
     try:
-        raw = json.loads(bytes(body))
+        raw = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise ClientError("the body is not valid JSON", code="invalid_json") from None
     try:
@@ -118,6 +112,10 @@ async def _open_upload(request: Request, services: Services) -> Session:
         saved = await asyncio.to_thread(uploads.save, file, services.settings.sam2_data_dir)
         try:
             return await services.sessions.open(name, options, upload=saved)
+        except ClientError as error:
+            if error.field == "video_path":
+                error.field = "file"
+            raise
         finally:
             saved.unlink(missing_ok=True)
     finally:

@@ -1,4 +1,4 @@
-"""A multipart upload goes to disk, under a limit that counts the bytes as they come."""
+"""Bodies under limits that count the bytes as they come; a multipart upload goes to disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sam_service.api.problems import problem_of, respond
 from sam_service.errors import InvalidInput, TooLarge
 from sam_service.schemas import InitializeBody
-from sam_service.sessions.service import OpenOptions, check_name
+from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
 
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10
@@ -74,6 +76,35 @@ def form_file(form: FormData) -> tuple[str, UploadFile]:
 
 def save(file: UploadFile, folder: Path) -> Path:
     """Copy an upload into a new file in `folder` and return its path. Blocks; raises OSError."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-", delete=False) as target:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=UPLOAD_PREFIX, delete=False) as target:
         shutil.copyfileobj(file.file, target, MIB)
     return Path(target.name)
+
+
+class BodyLimit:
+    """ASGI middleware: a body that is no multipart upload may have at most `max_bytes`; a longer one is answered 413."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or Headers(scope=scope).get("content-type", "").startswith("multipart/"):
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                error = TooLarge(f"a JSON body may have at most {self._max_bytes} bytes", code="body_too_large")
+                await respond(problem_of(error))(scope, receive, send)
+                return
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                break
+        pending: list[Message] = [{**message, "body": bytes(body)} if message["type"] == "http.request" else message]
+
+        async def replay() -> Message:
+            return pending.pop() if pending else await receive()
+
+        await self._app(scope, replay, send)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sam_service.errors import ModelUnavailable
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,7 +47,7 @@ class DevicePolicy:
 
 
 def choose_device(requested: str, *, force_cpu: bool = False) -> DevicePolicy:
-    """The policy for `auto`, `cpu`, `cuda` or `mps`. Raises ValueError for a device that is asked for and not there.
+    """The policy for `auto`, `cpu`, `cuda` or `mps`. Raises ModelUnavailable for one that is asked for and not there.
 
     bfloat16 is used on CUDA devices that have it, float16 on older ones and on MPS. Never on a CPU: without native support it
     is emulated, about 300 times slower than float32.
@@ -53,9 +55,9 @@ def choose_device(requested: str, *, force_cpu: bool = False) -> DevicePolicy:
     if force_cpu or requested == "cpu":
         return DevicePolicy(torch.device("cpu"), None, "forced" if force_cpu else "asked for")
     if requested == "cuda" and not torch.cuda.is_available():
-        raise ValueError("SAM2_DEVICE=cuda, but torch sees no CUDA device")
+        raise ModelUnavailable("SAM2_DEVICE=cuda, but torch sees no CUDA device")
     if requested == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("SAM2_DEVICE=mps, but torch sees no Metal device; containers on a Mac never have one")
+        raise ModelUnavailable("SAM2_DEVICE=mps, but torch sees no Metal device; containers on a Mac never have one")
     if requested in ("auto", "cuda") and torch.cuda.is_available():
         return DevicePolicy(torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16,
                             torch.cuda.get_device_name())

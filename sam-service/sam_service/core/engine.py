@@ -19,6 +19,7 @@ from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
 from sam_service.core.quantize import quantize_encoder
 from sam_service.core.sam2_video_predictor import ObjectOutput, Proposer, Sam2VideoPredictor
+from sam_service.core.sizes import check_image_size
 from sam_service.core.worker import Priority, Worker
 from sam_service.errors import ModelUnavailable, NotReady
 
@@ -89,6 +90,12 @@ class Engine:
         """Whether the model is loaded and warm and the worker runs."""
         return self.info is not None and self.worker.alive
 
+    @property
+    def identity(self) -> str:
+        """What tells this network's memories from another's."""
+        info = self.require_ready()
+        return f"{info.size} {info.source} {info.parameters}"
+
     def require_ready(self) -> ModelInfo:
         """The model's description. Raises NotReady while it loads and ModelUnavailable when it could not be had."""
         if self.failure is not None:
@@ -127,7 +134,7 @@ class Engine:
 
     def check_image_size(self, image_size: int) -> None:
         """Raise InvalidInput for an input size that the model cannot run at."""
-        weights.check_image_size(image_size)
+        check_image_size(image_size)
 
     @property
     def cache_nbytes(self) -> int:
@@ -152,8 +159,7 @@ class Engine:
             self._policy = choose_device(options.device, force_cpu=options.force_cpu)
             self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
                                               offline=options.offline)
-            if options.quantize:
-                quantize_encoder(self._loaded.model, self._policy.device)
+            quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
             predictor = self._predictor(self._loaded.image_size)
             started = time.perf_counter()
             _warm_up(predictor)
@@ -165,7 +171,7 @@ class Engine:
             self.failure = ModelUnavailable(f"the model could not be loaded: {type(error).__name__}; see the service's log")
         else:
             loaded = self._loaded
-            self.info = ModelInfo(loaded.size, loaded.image_size, str(self._policy.device), options.quantize, loaded.source,
+            self.info = ModelInfo(loaded.size, loaded.image_size, str(self._policy.device), quantized, loaded.source,
                                   loaded.parameters)
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
                         loaded.size, loaded.source, loaded.parameters / 1e6, loaded.image_size, self._policy.device,

@@ -13,6 +13,8 @@ B: objects. Q: tokens of the frame (H/16 · W/16). K: memory tokens. C: hidden w
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +33,7 @@ class MemoryAttention:
     def __init__(self, module: Sam2VideoMemoryAttention) -> None:
         if module.config.memory_attention_num_attention_heads != 1:
             raise ValueError("memory attention with more than one head is not supported")
-        self._layers: list[Sam2VideoMemoryAttentionLayer] = list(module.layers)
+        self._layers = cast(list[Sam2VideoMemoryAttentionLayer], list(module.layers))
         self._norm: nn.LayerNorm = module.layer_norm
         cos, sin = module.rotary_emb(torch.zeros(1), module.position_ids)
         self._cos: Tensor = cos[0, :, 0::2].contiguous()
@@ -84,14 +86,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tenso
     """softmax(query · keyᵀ) · value, in tiles. query: (B, Q, C), already scaled; key: (B, K, C); value: (B, K, D)."""
     if query.shape[1] <= tile and key.shape[1] <= 4 * tile:
         return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
-    return torch.cat([_attend_rows(rows, key, value, tile) for rows in query.split(tile, dim=1)], dim=1)
+    return torch.cat([_attend_rows(rows, key, value, tile) for rows in torch.split(query, tile, dim=1)], dim=1)
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
     highest = query.new_full((*query.shape[:2], 1), -torch.inf)
     total = query.new_zeros((*query.shape[:2], 1))
     mixed = query.new_zeros((*query.shape[:2], value.shape[-1]))
-    for keys, values in zip(key.split(tile, dim=1), value.split(tile, dim=1), strict=True):
+    for keys, values in zip(torch.split(key, tile, dim=1), torch.split(value, tile, dim=1), strict=True):
         scores = torch.matmul(query, keys.transpose(1, 2))
         new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
         weights = scores.sub_(new_highest).exp_()

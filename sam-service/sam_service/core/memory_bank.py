@@ -210,6 +210,11 @@ class MemoryBank:
         if self.spill is not None:
             self.spill.delete_object(object_id)
 
+    def clear(self) -> None:
+        """Forget all objects."""
+        for object_id in list(self.objects):
+            self.remove(object_id)
+
     def commit(self) -> None:
         """Take the answers to all prompts into the memory; done when a propagation starts."""
         for memory in self.objects.values():

@@ -9,7 +9,8 @@ options or bounds of ours:
 - Memory is bounded (`memory_bank.py`): old frames live on disk. Beyond the spill's budget a prompt in the middle of a
   clip sees the conditioning frames and no neighbours.
 
-B: objects. S: side of the model's input. h = w = S/16. T = h · w. C: hidden width. D: width of a memory token. K: memory tokens.
+B: objects. S: side of the model's input. h = w = S/16. T = h · w. C: hidden width. D: width of a memory token.
+K: memory tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,12 +80,13 @@ class Sam2VideoPredictor:
 
     def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, cache_bytes: int = 256 << 20,
                  corrections_condition: bool = True, proposer: Proposer | None = None) -> None:
-        self._model = model.to(policy.device).eval()
+        network: Any = model
+        self._model = network.to(policy.device).eval()
         self._policy = policy
-        self._config = model.config
+        self._config: Any = self._model.config
         self._proposer = proposer
         self._corrections_condition = corrections_condition
-        self.image_size: int = model.config.image_size
+        self.image_size = int(self._config.image_size)
         self.encoder = ImageEncoder(model, policy.device, cache_bytes=cache_bytes, keep_pixels=proposer is not None)
         with torch.inference_mode():
             self._attention = MemoryAttention(model.memory_attention)
@@ -186,7 +189,7 @@ class Sam2VideoPredictor:
         if not near.pointers:
             return torch.cat(tokens), torch.cat(positions), 0
         distances = torch.tensor([float(distance) for distance, _ in near.pointers], device=device)
-        sine = get_1d_sine_pe(distances / max(1, self._num_pointers(num_frames) - 1), dim=model.hidden_dim)
+        sine = _sine_of(distances / max(1, self._num_pointers(num_frames) - 1), dim=model.hidden_dim)
         encoded = model.temporal_positional_encoding_projection_layer(sine)
         stacked = torch.stack([entry.pointer for _, entry in near.pointers]).to(device)
         split = stacked.shape[1] // model.mem_dim
@@ -283,6 +286,9 @@ class Sam2VideoPredictor:
     def _to_host(self, object_id: int, frame_index: int, memory: FrameMemory) -> ObjectOutput:
         return ObjectOutput(object_id, frame_index, memory.logits.cpu().numpy(), memory.iou,
                             float(torch.tensor(memory.object_score).sigmoid()))
+
+
+_sine_of: Callable[..., Tensor] = get_1d_sine_pe
 
 
 def _check_finite(decoded: _Decoded) -> None:

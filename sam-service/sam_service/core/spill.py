@@ -50,7 +50,7 @@ class DiskSpill:
     def load(self, object_id: int, kind: Kind, frame_index: int) -> FrameMemory:
         """Read a memory back. Raises KeyError where none was kept."""
         path = self._paths[object_id, kind, frame_index]
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             scores = file.metadata()
             return FrameMemory(
                 features=file.get_tensor("features"),

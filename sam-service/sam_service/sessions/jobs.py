@@ -73,7 +73,8 @@ class Job:
     def finish(self, state: JobState, error: ServiceError | None = None, error_frame: int | None = None) -> None:
         """Publish the end."""
         self.state, self.error, self.error_frame = state, error, error_frame
-        self.total = len(self.results)
+        if state is JobState.DONE:
+            self.total = len(self.results)
         self.finished_at = time.monotonic()
         self._tell()
 

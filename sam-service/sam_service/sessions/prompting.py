@@ -6,14 +6,13 @@ the log again, so that a refused or failed prompt leaves the session as it was.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import Any
 
 from sam_service.core.prompts import Prompt
 from sam_service.errors import Conflict, InvalidPrompt
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
-from sam_service.sessions.render import to_record
+from sam_service.sessions.recovery import answer, forget, require_bank, take_back
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import MaskRecord, PromptKind
@@ -63,10 +62,11 @@ class Prompting:
         session = self._sessions.get(session_id)
         async with session.lock:
             session.require_object(object_id)
-            await self._sessions.require_bank(session)
-            self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
+            await require_bank(self._sessions, session)
+            sequence = self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
             del session.prompts[object_id]
-            await self._forget(session, object_id)
+            await forget(self._sessions, session, object_id)
+            self._sessions.store.settle_prompt(session_id, sequence)
 
     async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
         """Take prompts back: of one object or all, on one frame or all. Returns how many frames' prompts went.
@@ -80,39 +80,27 @@ class Prompting:
             objects = list(session.prompts) if object_id is None else [object_id]
             cleared = [(known, at) for known in objects for at in session.require_object(known)
                        if frame_index is None or at == frame_index]
-            await self._sessions.require_bank(session)
+            await require_bank(self._sessions, session)
             for known, at in cleared:
-                self._sessions.store.append_prompt(session_id, PromptKind.CLEAR, known, at, {})
+                sequence = self._sessions.store.append_prompt(session_id, PromptKind.CLEAR, known, at, {})
                 del session.prompts[known][at]
-                if session.prompts[known]:
-                    bank = session.bank.object(known)
-                    await asyncio.wrap_future(self._sessions.engine.submit(lambda bank=bank, at=at: bank.clear_prompt(at)))
-                else:
-                    await self._forget(session, known)
+                await take_back(self._sessions, session, known, at)
+                self._sessions.store.settle_prompt(session_id, sequence)
             return len(cleared)
 
     async def _act(self, session: Session, kind: PromptKind, object_id: int, frame_index: int, prompt: Prompt,
                    payload: dict[str, Any]) -> MaskRecord:
-        sessions = self._sessions
-        await sessions.require_bank(session)
-        num_frames = await sessions.require_length(session)
-        sequence = sessions.store.append_prompt(session.session_id, kind, object_id, frame_index, payload)
+        store = self._sessions.store
+        await require_bank(self._sessions, session)
+        sequence = store.append_prompt(session.session_id, kind, object_id, frame_index, payload)
         try:
-            frame = sessions.frame(session, frame_index)
-            step = await asyncio.wrap_future(sessions.engine.step(
-                session.record.image_size, session.bank, frame, prompts={object_id: prompt}, num_frames=num_frames))
-            record = await sessions.in_pool(
-                lambda: to_record(step.outputs[0], session.record.image_size, *session.size, step.elapsed_ms))
-            sessions.store.put_masks(session.session_id, [record])
+            record = await answer(self._sessions, session, object_id, frame_index, prompt)
+            store.settle_prompt(session.session_id, sequence, [record])
         except BaseException:
-            sessions.store.retract_prompt(sequence)
+            store.retract_prompt(sequence)
             raise
-        session.prompts.setdefault(object_id, {})[frame_index] = prompt
+        session.set_prompt(object_id, frame_index, prompt)
         return record
-
-    async def _forget(self, session: Session, object_id: int) -> None:
-        await asyncio.wrap_future(self._sessions.engine.submit(lambda: session.bank.remove(object_id)))
-        self._sessions.store.delete_masks(session.session_id, object_id)
 
 
 def _payload(raw: PromptInput) -> dict[str, Any]:

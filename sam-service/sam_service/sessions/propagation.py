@@ -16,6 +16,7 @@ from typing import Literal
 from sam_service.core.engine import StepResult
 from sam_service.errors import Conflict, EngineError, InvalidInput, NotFound, NotReady, QueueFull, ServiceError
 from sam_service.sessions.jobs import FrameResult, Job, JobState
+from sam_service.sessions.recovery import require_bank
 from sam_service.sessions.render import to_record
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
@@ -93,7 +94,7 @@ class Propagation:
             if session.busy:
                 raise Conflict("a propagation runs on this session already; cancel it or wait for its end",
                                code="propagation_running")
-            await self._sessions.require_bank(session)
+            await require_bank(self._sessions, session)
             job = Job(secrets.token_hex(16), session_id, plan.total(session.frames.num_frames))
             session.job = self._jobs[job.job_id] = job
             while len(self._jobs) > KEPT_JOBS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import shutil
@@ -31,6 +32,7 @@ from sam_service.video.probe import VideoLimits, probe
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+UPLOAD_PREFIX = "upload-"
 FIRST_FRAME_TIMEOUT_S = 60.0
 FRAME_TIMEOUT_S = 600.0
 
@@ -156,6 +158,8 @@ class SessionService:
         for folder in self._folder.iterdir():
             if folder.name not in self._sessions:
                 shutil.rmtree(folder, ignore_errors=True)
+        for leftover in self._folder.parent.glob(f"{UPLOAD_PREFIX}*"):
+            leftover.unlink()
         if self._sessions:
             logger.info("%d sessions restored", len(self._sessions))
 
@@ -181,20 +185,12 @@ class SessionService:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._waiters, session.frames.wait_for, index, timeout_s)
 
-    async def require_bank(self, session: Session) -> None:
-        """Bring back the tracking memory of a session that an earlier process left."""
-        if not session.bank_restored:
-            await asyncio.wrap_future(self.engine.submit(session.bank.restore))
-            session.bank_restored = True
-
     async def require_length(self, session: Session) -> int:
         """The clip's length as the network needs it: exact when short, else a number of frames that is surely there."""
         enough = 16
         if session.frames.frames_ready < enough and not session.frames.complete:
-            try:
+            with contextlib.suppress(NotFound):  # the clip is shorter, and then its length is known
                 await self.require_frame(session, enough - 1)
-            except NotFound:
-                pass  # the clip is shorter, and now its length is known
         return session.frames.frames_ready
 
     def frame(self, session: Session, index: int) -> Frame:
@@ -226,7 +222,7 @@ class SessionService:
             max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
         info = probe(path, VideoLimits())
         now = self.clock()
-        record = SessionRecord(session_id, now, now, image_size, name, str(path))
+        record = SessionRecord(session_id, now, now, image_size, name, str(path), self.engine.identity)
         frames = FrameStore.create(folder / "frames", info, frame_options)
         session = self._session(record, folder, frames)
         session.bank_restored = True

@@ -21,7 +21,11 @@ FIRST_OBJECT_ID = 1
 
 @dataclass(slots=True)
 class Session:
-    """The live side of a stored session. `prompts` holds, by object and frame, all that an object is prompted with there."""
+    """The live side of a stored session.
+
+    prompts: by object and frame, all that an object is prompted with there. unsettled: prompts that an earlier process wrote
+    down and did not act on. highest_object_id: of all objects that there ever were, so that no id gets a second meaning.
+    """
 
     record: SessionRecord
     folder: Path
@@ -33,6 +37,8 @@ class Session:
     last_used_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bank_restored: bool = False
+    unsettled: list[PromptRecord] = field(default_factory=list)
+    highest_object_id: int = FIRST_OBJECT_ID - 1
 
     @property
     def session_id(self) -> str:
@@ -58,20 +64,27 @@ class Session:
         return self.prompts[object_id]
 
     def free_object_id(self) -> int:
-        """An object id that was not given yet."""
-        return max(self.prompts, default=FIRST_OBJECT_ID - 1) + 1
+        """An object id that was never used in this session."""
+        return self.highest_object_id + 1
+
+    def set_prompt(self, object_id: int, frame_index: int, prompt: Prompt) -> None:
+        """Note what an object is prompted with on a frame from now on."""
+        self.prompts.setdefault(object_id, {})[frame_index] = prompt
+        self.highest_object_id = max(self.highest_object_id, object_id)
 
     def replay(self, log: Iterable[PromptRecord]) -> None:
         """Rebuild the prompts from the log."""
         width, height = self.size
         for line in log:
+            if not line.settled:
+                self.unsettled.append(line)
             match line.kind:
                 case PromptKind.ADD | PromptKind.REFINE:
                     raw = dict(line.payload)
                     replace = bool(raw.pop("replace", False))
-                    on_frames = self.prompts.setdefault(line.object_id, {})
+                    earlier = self.prompts.get(line.object_id, {}).get(line.frame_index)
                     new = check_prompt(PromptInput(**raw), width, height)
-                    on_frames[line.frame_index] = merge(on_frames.get(line.frame_index), new, replace=replace)
+                    self.set_prompt(line.object_id, line.frame_index, merge(earlier, new, replace=replace))
                 case PromptKind.REMOVE:
                     self.prompts.pop(line.object_id, None)
                 case PromptKind.CLEAR:

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,8 @@ class PromptKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """A session as it is stored. Times are seconds since 1970; `source` is the video that its frames come from."""
+    """A session as it is stored. Times are seconds since 1970; `source` is the video that its frames come from,
+    `model` the network that made its memories."""
 
     session_id: str
     created_at: float
@@ -36,17 +37,19 @@ class SessionRecord:
     image_size: int
     video_name: str
     source: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """One line of a session's prompt log. payload: the prompt as it came."""
+    """One line of a session's prompt log. payload: the prompt as it came; settled: whether it was acted on."""
 
     sequence: int
     kind: PromptKind
     object_id: int
     frame_index: int
     payload: dict[str, Any]
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ class SessionStore(Protocol):
     def is_expired(self, session_id: str) -> bool: ...
     def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
                       payload: dict[str, Any]) -> int: ...
+    def settle_prompt(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None: ...
     def retract_prompt(self, sequence: int) -> None: ...
+    def set_model(self, record: SessionRecord, model: str) -> SessionRecord: ...
     def prompts(self, session_id: str) -> list[PromptRecord]: ...
     def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None: ...
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None: ...
@@ -85,10 +90,11 @@ class SessionStore(Protocol):
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     session_id TEXT PRIMARY KEY, created_at REAL NOT NULL, last_used_at REAL NOT NULL, image_size INTEGER NOT NULL,
-    video_name TEXT NOT NULL, source TEXT NOT NULL) STRICT;
+    video_name TEXT NOT NULL, source TEXT NOT NULL, model TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS prompts (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    kind TEXT NOT NULL, object_id INTEGER NOT NULL, frame_index INTEGER NOT NULL, payload TEXT NOT NULL) STRICT;
+    kind TEXT NOT NULL, object_id INTEGER NOT NULL, frame_index INTEGER NOT NULL, payload TEXT NOT NULL,
+    settled INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX IF NOT EXISTS prompts_by_session ON prompts (session_id, sequence);
 CREATE TABLE IF NOT EXISTS masks (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, frame_index INTEGER NOT NULL,
@@ -118,12 +124,12 @@ class SqliteStore:
 
     def create(self, record: SessionRecord) -> None:
         """Add a session."""
-        self._write("INSERT INTO sessions VALUES (:session_id, :created_at, :last_used_at, :image_size, :video_name, :source)",
-                    asdict(record))
+        self._write("INSERT INTO sessions VALUES (:session_id, :created_at, :last_used_at, :image_size, :video_name, :source, "
+                    ":model)", asdict(record))
 
     def sessions(self) -> list[SessionRecord]:
         """All sessions, oldest first."""
-        rows = self._read("SELECT session_id, created_at, last_used_at, image_size, video_name, source FROM sessions "
+        rows = self._read("SELECT session_id, created_at, last_used_at, image_size, video_name, source, model FROM sessions "
                           "ORDER BY created_at", {})
         return [SessionRecord(*row) for row in rows]
 
@@ -145,10 +151,21 @@ class SqliteStore:
 
     def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
                       payload: dict[str, Any]) -> int:
-        """Write a prompt down; returns its place in the log."""
+        """Write a prompt down, unsettled; returns its place in the log."""
         return self._write(
             "INSERT INTO prompts (session_id, kind, object_id, frame_index, payload) VALUES (:id, :kind, :object, :frame, :p)",
             {"id": session_id, "kind": kind, "object": object_id, "frame": frame_index, "p": json.dumps(payload)})
+
+    def settle_prompt(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None:
+        """Note that a prompt was acted on and store what came of it, both or neither."""
+        with self._lock, self._db:
+            self._db.execute("UPDATE prompts SET settled = 1 WHERE sequence = ?", (sequence,))
+            self._insert_masks(session_id, masks)
+
+    def set_model(self, record: SessionRecord, model: str) -> SessionRecord:
+        """Note which network makes a session's memories from now on; returns the record as it is then."""
+        self._write("UPDATE sessions SET model = :model WHERE session_id = :id", {"id": record.session_id, "model": model})
+        return replace(record, model=model)
 
     def retract_prompt(self, sequence: int) -> None:
         """Take back a prompt that could not be acted on."""
@@ -156,16 +173,14 @@ class SqliteStore:
 
     def prompts(self, session_id: str) -> list[PromptRecord]:
         """The prompt log in order."""
-        rows = self._read("SELECT sequence, kind, object_id, frame_index, payload FROM prompts WHERE session_id = :id "
+        rows = self._read("SELECT sequence, kind, object_id, frame_index, payload, settled FROM prompts WHERE session_id = :id "
                           "ORDER BY sequence", {"id": session_id})
-        return [PromptRecord(row[0], PromptKind(row[1]), row[2], row[3], json.loads(row[4])) for row in rows]
+        return [PromptRecord(row[0], PromptKind(row[1]), row[2], row[3], json.loads(row[4]), bool(row[5])) for row in rows]
 
     def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None:
         """Store the masks of a frame, all or none; earlier ones are replaced."""
         with self._lock, self._db:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO masks VALUES (:session_id, :frame_index, :object_id, :height, :width, :counts, :score, "
-                ":object_score, :elapsed_ms)", [asdict(mask) | {"session_id": session_id} for mask in masks])
+            self._insert_masks(session_id, masks)
 
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None:
         """A stored mask, or None."""
@@ -187,6 +202,11 @@ class SqliteStore:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    def _insert_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO masks VALUES (:session_id, :frame_index, :object_id, :height, :width, :counts, :score, "
+            ":object_score, :elapsed_ms)", [asdict(mask) | {"session_id": session_id} for mask in masks])
 
     def _write(self, statement: str, values: dict[str, Any]) -> int:
         with self._lock, self._db:
