@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-MOST = 0.998  # share of the old average that an update keeps, once there have been many
+MOST = 0.995  # share of the old average that an update keeps, once there have been many
 
 
 class Average:

@@ -51,9 +51,10 @@ class Course:
     stages: tuple[Stage, ...] = (
         Stage(until=0.07, size=128, images=16),
         Stage(until=0.16, size=192, images=10),
-        Stage(until=0.45, size=192, images=12, frames=4, clips=4, truth=(1.0, 0.3)),
-        Stage(until=0.70, size=256, images=8, frames=4, clips=3, truth=(0.4, 0.2)),
-        Stage(until=1.00, size=256, images=8, frames=8, clips=2, truth=(0.2, 0.05)),
+        Stage(until=0.42, size=192, images=12, frames=4, clips=4, truth=(1.0, 0.3)),
+        Stage(until=0.58, size=192, images=12, frames=8, clips=3, truth=(0.3, 0.1)),
+        Stage(until=0.80, size=256, images=8, frames=4, clips=3, truth=(0.2, 0.1)),
+        Stage(until=1.00, size=256, images=8, frames=8, clips=2, truth=(0.1, 0.05)),
     )
     final_size: int = 256  # written into the checkpoint
     rate: float = 1.2e-3
@@ -62,7 +63,7 @@ class Course:
     decay: float = 0.02
     clip_norm: float = 1.0
     correct: float = 0.3  # share of image steps with a correction click
-    withhold: float = 0.15  # share of steps without the proposal
+    withhold: float = 0.35  # share of steps without the proposal
     seed: int = 1
     processes: int = 2
     save_every: float = 120.0  # seconds

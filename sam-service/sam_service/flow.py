@@ -72,7 +72,7 @@ def _flow(settings: Settings, client: SamClient, url: str, video: Path, prompt: 
     with client.open_video(video, **limit) as session:
         say(f"video     {video.name}: {session.width} x {session.height}, {session.info['fps']:.2f} fps")
         if prompt is None:
-            prompt = {"points": [suggest_point(session)], "labels": [1]}
+            prompt = {"points": [suggest_point(client, video)], "labels": [1]}
             say(f"click     ({prompt['points'][0][0]:.0f}, {prompt['points'][0][1]:.0f}), chosen where something moves; "
                 "POINT=x,y (or --point) sets your own")
         clicked = session.add_object(**prompt)

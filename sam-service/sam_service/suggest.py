@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.client import ServiceProblem, VideoSession
+from sam_service.client import SamClient, ServiceProblem, VideoSession
 
 SIDE = 256
 CANDIDATES = 6
 LATER_FRAMES = (4, 8)
 
 
-def suggest_point(session: VideoSession) -> list[float]:
-    """A point [x, y] in pixels on frame 0: of the places that move most, the one with the best mask of a sensible size."""
+def suggest_point(client: SamClient, video: Path) -> list[float]:
+    """A point [x, y] in pixels on frame 0 of a video, tried out in a short session of its own."""
+    with client.open_video(video, max_frames=max(LATER_FRAMES) + 1) as session:
+        return _best_point(session)
+
+
+def _best_point(session: VideoSession) -> list[float]:
+    """Of the places that move most, the one with the best mask of a sensible size."""
     motion = _motion(session)
     best, best_rate = [session.width / 2, session.height / 2], -1.0
     for x, y in _peaks(motion):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
-from fastapi.routing import APIRoute
 from safetensors.torch import load_file, save_file
-from sam_service.api.app import create_app
-from sam_service.api.deps import require_key
 from sam_service.client import SamClient, ServiceProblem
 from sam_service.core.weights import NANO_FOLDER
 from sam_service.demo_clip import CLICK
@@ -63,22 +62,21 @@ def test_models(client: SamClient) -> None:
 
 
 def test_the_key_guards_every_route_but_health_and_readiness(clip: Path) -> None:
-    app = create_app(settings())
-    free = {route.path for route in app.routes if isinstance(route, APIRoute) and not _guarded(route)}
-    assert free == {"/health", "/ready"}
     with local_service(settings(sam2_api_key="secret", sam2_video_dir=clip.parent)) as url:
         with SamClient(url, api_key="secret") as client:
             client.wait_ready()
             client.open_video_on_server(clip.name, max_frames=1).delete()
-        for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
+            paths = client.call("GET", "/openapi.json")["paths"]
+            calls = [(method, re.sub(r"{\w+}", "1", path)) for path, methods in paths.items() for method in methods]
+        assert len(calls) >= 14
+        answers = {call: httpx.request(call[0], url + call[1]).status_code for call in calls}
+        assert {call[1] for call, status in answers.items() if status != 401} == {"/health", "/ready"}
+        for headers in ({"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             answer = httpx.get(f"{url}/sessions", headers=headers)
             assert answer.status_code == 401
             assert answer.json()["code"] == "unauthorized"
+            assert "www-authenticate" in answer.headers
         assert httpx.get(f"{url}/sessions", headers={"X-API-Key": "secret"}).status_code == 200
-
-
-def _guarded(route: APIRoute) -> bool:
-    return any(dependency.call is require_key for dependency in route.dependant.dependencies)
 
 
 def test_openapi_shows_every_field_with_a_description_or_example(client: SamClient) -> None:
@@ -90,6 +88,25 @@ def test_openapi_shows_every_field_with_a_description_or_example(client: SamClie
             if not any(key in spec for key in ("description", "examples", "$ref", "enum", "anyOf", "items"))]
     assert bare == []
     assert client.http.get("/docs").status_code == 200
+
+
+def test_a_full_queue_refuses_at_once_and_loses_nothing(clip: Path) -> None:
+    with local_service(settings(max_queued_steps=1)) as url, SamClient(url) as client:
+        client.wait_ready()
+        with client.open_video(clip, max_frames=6) as video:
+            body = {"session_id": video.session_id, "points": [list(CLICK)], "mask_format": "none"}
+            others = [client.open_video(clip, max_frames=2) for _ in range(6)]
+            with ThreadPoolExecutor(6) as pool:
+                posted = [pool.submit(client.http.post, "/add-object", json=body | {"session_id": other.session_id})
+                          for other in others for _ in range(3)]
+                answers = [future.result() for future in posted]
+            assert {answer.status_code for answer in answers} <= {200, 503}
+            refused = [answer for answer in answers if answer.status_code == 503]
+            assert all(answer.json()["code"] == "queue_full" and int(answer.headers["retry-after"]) > 0 for answer in refused)
+            known = sum(len(other.state()["objects"]) for other in others)
+            assert known == len(answers) - len(refused)
+            video.add_object(points=[list(CLICK)])
+            assert len(list(video.propagate())) == 6
 
 
 def broken_network(folder: Path) -> Path:

@@ -28,7 +28,7 @@ from clip import FRAMES_FOLDER, disk
 from numpy.typing import NDArray
 
 # torchvision's compiled operators are absent beside a CPU build of torch; declaring them lets `sam2` import.
-_OPERATORS: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+_OPERATORS: Any = torch.library.Library("torchvision", "DEF")
 _OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 _OPERATORS.define(
     "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "

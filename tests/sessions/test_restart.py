@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +16,9 @@ from pathlib import Path
 import numpy as np
 from sam_service.client import SamClient
 from sam_service.demo_clip import CLICK
+from sam_service.local import local_service
+
+from tests.support import settings
 
 
 @contextmanager
@@ -58,6 +63,38 @@ def test_kill_9_in_the_middle_of_a_propagation(tmp_path: Path, clip: Path) -> No
         assert resumed[-1].index == 39
         assert all(np.array_equal(frame.masks[1].mask, expected[frame.index]) for frame in resumed)
         assert len(client.call("GET", "/sessions")["sessions"]) == 2
+
+
+def test_a_prompt_that_was_only_written_down_is_acted_on_after_the_restart(tmp_path: Path, clip: Path) -> None:
+    with local_service(settings(), data_dir=tmp_path) as url, SamClient(url) as client:
+        client.wait_ready()
+        video = client.open_video(clip, max_frames=5)
+        answered = video.add_object(points=[list(CLICK)])
+    with sqlite3.connect(tmp_path / "sessions.sqlite") as database:
+        database.execute("UPDATE prompts SET settled = 0")
+        database.execute("DELETE FROM masks")
+    shutil.rmtree(tmp_path / "sessions" / video.session_id / "memory")
+    with local_service(settings(), data_dir=tmp_path) as url, SamClient(url) as client:
+        client.wait_ready()
+        video.client = client
+        frames = list(video.propagate())
+        assert [list(frame.masks) for frame in frames] == [[1]] * 5
+        assert np.array_equal(frames[0].masks[1].mask, answered.mask)
+
+
+def test_a_session_goes_on_with_another_network(tmp_path: Path, clip: Path) -> None:
+    with local_service(settings(), data_dir=tmp_path) as url, SamClient(url) as client:
+        client.wait_ready()
+        video = client.open_video(clip, max_frames=5)
+        video.add_object(points=[list(CLICK)])
+        expected = list(video.propagate())
+    with sqlite3.connect(tmp_path / "sessions.sqlite") as database:
+        database.execute("UPDATE sessions SET model = 'another'")
+    with local_service(settings(), data_dir=tmp_path) as url, SamClient(url) as client:
+        client.wait_ready()
+        video.client = client
+        frames = list(video.propagate())
+        assert all(np.array_equal(a.masks[1].mask, b.masks[1].mask) for a, b in zip(frames, expected, strict=True))
 
 
 def test_sigterm_in_the_middle_of_a_propagation_ends_cleanly(tmp_path: Path, clip: Path) -> None:

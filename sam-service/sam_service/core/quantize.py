@@ -1,7 +1,7 @@
 """INT8 dynamic quantization of the image encoder's Linear layers, for CPUs.
 
 Dynamic quantization reaches Linear layers only: torch has no dynamic Conv2d. The memory encoder and the mask decoder stay in
-float32, since their errors go round the memory loop. What it gains and costs on which hardware is in `docs/benchmarks.md`.
+float32, since their errors go round the memory loop. `docs/models.md` says what that gains and costs.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Worker:
             if self._stopping:
                 raise NotReady("the service is stopping")
             if self._queue.qsize() >= self._max_queued:
-                raise QueueFull(f"the device's queue holds its {self._max_queued} steps; try again shortly")
+                raise QueueFull(f"the device's queue holds its {self._max_queued} steps; try again shortly", retry_after_s=1)
             self._queue.put(_Job(priority, next(self._sequence), run, future))
         return future
 

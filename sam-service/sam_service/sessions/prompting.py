@@ -31,7 +31,7 @@ class Prompting:
         prompt = check_prompt(raw, *session.size)
         if not is_positive(prompt):
             raise InvalidPrompt("an object's first prompt needs a positive point (label 1), a box or a mask", field="labels")
-        async with session.lock:
+        async with session.exclusive():
             if object_id is None:
                 object_id = session.free_object_id()
             elif object_id in session.prompts:
@@ -49,7 +49,7 @@ class Prompting:
         session.require_object(object_id)
         await self._sessions.require_frame(session, frame_index)
         new = check_prompt(raw, *session.size)
-        async with session.lock:
+        async with session.exclusive():
             on_frames = session.require_object(object_id)
             prompt = merge(on_frames.get(frame_index), new, replace=replace)
             if not on_frames and not is_positive(prompt):
@@ -60,7 +60,7 @@ class Prompting:
     async def remove_object(self, session_id: str, object_id: int) -> None:
         """Remove an object with its prompts, its memory and its masks. Raises NotFound."""
         session = self._sessions.get(session_id)
-        async with session.lock:
+        async with session.exclusive():
             session.require_object(object_id)
             await require_bank(self._sessions, session)
             sequence = self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
@@ -76,7 +76,7 @@ class Prompting:
         session = self._sessions.get(session_id)
         if frame_index is not None:
             await self._sessions.require_frame(session, frame_index)
-        async with session.lock:
+        async with session.exclusive():
             objects = list(session.prompts) if object_id is None else [object_id]
             cleared = [(known, at) for known in objects for at in session.require_object(known)
                        if frame_index is None or at == frame_index]

@@ -90,7 +90,7 @@ class Propagation:
         session = self._sessions.get(session_id)
         self._sessions.engine.require_ready()
         plan = await self._plan(session, request)
-        async with session.lock:
+        async with session.exclusive():
             if session.busy:
                 raise Conflict("a propagation runs on this session already; cancel it or wait for its end",
                                code="propagation_running")

@@ -133,6 +133,7 @@ class SessionService:
             session.job.cancel()
             await session.job.wait()
         async with session.lock:
+            session.closed = True
             self.engine.forget(session_id)
             await self.in_pool(session.extraction.cancel)
             self.store.delete(session_id, expired=expired)

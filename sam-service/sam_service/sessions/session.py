@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,8 +38,17 @@ class Session:
     last_used_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bank_restored: bool = False
+    closed: bool = False
     unsettled: list[PromptRecord] = field(default_factory=list)
     highest_object_id: int = FIRST_OBJECT_ID - 1
+
+    @contextlib.asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Hold the session's lock. Raises NotFound where the session was deleted while it was waited for."""
+        async with self.lock:
+            if self.closed:
+                raise NotFound("this session has just been deleted", field="session_id")
+            yield
 
     @property
     def session_id(self) -> str:
