@@ -38,13 +38,14 @@ def ball_centre(index: int) -> tuple[float, float]:
 
 
 def _ground(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(H + 60, W + 100, 3) uint8 BGR: smooth noise at four scales, greenish."""
+    """(H + 60, W + 100, 3) uint8 BGR: noise at four scales, much of it light and dark, little of it colour; like a meadow."""
     height, width = HEIGHT + 60, WIDTH + 100
     ground = np.zeros((height, width, 3), np.float32)
-    for cells, weight in ((4, 60), (12, 40), (40, 25), (120, 15)):
-        coarse = rng.uniform(-1, 1, (cells, cells * 2, 3)).astype(np.float32)
-        ground += weight * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return (ground + np.array([60, 120, 80], np.float32)).clip(0, 255).astype(np.uint8)
+    for cells, weight in ((4, 24), (12, 22), (60, 20), (160, 16)):
+        light = rng.uniform(-1, 1, (cells, cells * 2, 1)).astype(np.float32)
+        colour = rng.uniform(-1, 1, (cells, cells * 2, 3)).astype(np.float32)
+        ground += weight * cv2.resize(0.8 * light + 0.35 * colour, (width, height), interpolation=cv2.INTER_CUBIC)
+    return (ground + np.array([62, 118, 84], np.float32)).clip(0, 255).astype(np.uint8)
 
 
 def _draw_ball(image: NDArray[np.uint8], x: float, y: float, angle: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Colours of objects as RGB, chosen to stay apart for colour-blind readers too (Okabe and Ito, 2008).
-PALETTE = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0))
+PALETTE = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0))
 
 
 def colour_of(object_id: int) -> tuple[int, int, int]:

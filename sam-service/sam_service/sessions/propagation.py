@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sam_service.core.engine import StepResult
+from sam_service.core.features import Frame
 from sam_service.errors import Conflict, EngineError, InvalidInput, NotFound, NotReady, QueueFull, ServiceError
 from sam_service.sessions.jobs import FrameResult, Job, JobState
 from sam_service.sessions.recovery import require_bank
@@ -53,6 +54,14 @@ class _Plan:
             start, stop = self.forward
             ahead = max(0, (num_frames if stop is None else stop) - start)
         return ahead + len(self.backward)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A frame whose turn has come, and whether it is reached going backward."""
+
+    frame: Frame
+    reverse: bool
 
 
 def _directed(objects: tuple[int, ...], start: int, end: int | None, direction: Direction) -> _Plan:
@@ -132,17 +141,22 @@ class Propagation:
             raise NotFound(error.message, field=field) from None
 
     async def _run(self, session: Session, job: Job, plan: _Plan) -> None:
-        """Compute a job's frames. One step is under way while the frame before it is compressed, stored and published."""
+        """Compute a job's frames. While a step runs, the next frame is read and the one before is compressed and stored."""
         state, failure, at = JobState.CANCELLED, None, None
         try:
             num_frames = await self._sessions.require_length(session)
-            order = self._order(session, job, plan)
-            upcoming = await self._launch(session, plan, order, num_frames)
-            while upcoming is not None:
-                at, step = upcoming
+            frames = self._frames(session, job, plan)
+            current = await anext(frames, None)
+            step = await self._queue(session, plan, current, num_frames) if current is not None else None
+            while current is not None and step is not None:
+                following = await anext(frames, None)
+                at = current.frame.index
                 result = await step
-                upcoming = await self._launch(session, plan, order, num_frames)
+                step = None
+                if following is not None and not job.cancel_requested:
+                    step = await self._queue(session, plan, following, num_frames)
                 await self._publish(session, job, at, result)
+                current = following
             state = JobState.CANCELLED if job.cancel_requested else JobState.DONE
         except ServiceError as error:
             state, failure = JobState.FAILED, error
@@ -152,37 +166,32 @@ class Propagation:
         finally:
             job.finish(state, failure, at if failure else None)
 
-    async def _order(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[tuple[int, bool]]:
-        """Frames and whether they are reached going backward, each once it is extracted, until the job is cancelled."""
-        frame, stop = plan.forward if plan.forward is not None else (0, 0)
-        while not job.cancel_requested and (stop is None or frame < stop):
+    async def _frames(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[_Turn]:
+        """The frames in order, each once it is extracted and with its reading begun, until the job is cancelled."""
+        index, stop = plan.forward if plan.forward is not None else (0, 0)
+        while not job.cancel_requested and (stop is None or index < stop):
             try:
-                await self._sessions.require_frame(session, frame, timeout_s=1.0)
+                await self._sessions.require_frame(session, index, timeout_s=1.0)
             except NotReady:
                 continue
             except NotFound:
                 break
-            yield frame, False
-            frame += 1
-        for frame in plan.backward:
+            yield _Turn(self._sessions.frame(session, index), reverse=False)
+            index += 1
+        for index in plan.backward:
             if job.cancel_requested:
                 return
-            yield frame, True
+            yield _Turn(self._sessions.frame(session, index), reverse=True)
 
-    async def _launch(self, session: Session, plan: _Plan, order: AsyncIterator[tuple[int, bool]],
-                      num_frames: int) -> tuple[int, asyncio.Future[StepResult]] | None:
-        """Queue the step of the next frame; None when there is none. A full queue is waited for."""
-        async for index, reverse in order:
-            frame = self._sessions.frame(session, index)
-            while True:
-                try:
-                    step = self._sessions.engine.step(session.record.image_size, session.bank, frame, track=plan.objects,
-                                                      reverse=reverse, num_frames=num_frames)
-                except QueueFull:
-                    await asyncio.sleep(BACKOFF_S)
-                else:
-                    return index, asyncio.wrap_future(step)
-        return None
+    async def _queue(self, session: Session, plan: _Plan, turn: _Turn, num_frames: int) -> asyncio.Future[StepResult]:
+        """Queue the step of a frame. A full queue is waited for."""
+        while True:
+            try:
+                return asyncio.wrap_future(self._sessions.engine.step(
+                    session.record.image_size, session.bank, turn.frame, track=plan.objects, reverse=turn.reverse,
+                    num_frames=num_frames))
+            except QueueFull:
+                await asyncio.sleep(BACKOFF_S)
 
     async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
         """Store a frame's masks, then tell whoever follows the job."""
