@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "sam-service" / "sam_service"
 # What each room may import of ours, besides itself.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "schemas": set(),
+    "schemas": {"masks"},
     "settings": set(),
     "video": {"errors"},
     "masks": {"errors"},

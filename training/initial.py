@@ -35,6 +35,8 @@ def initialise(model: Sam2VideoModel) -> None:
     for name, parameter in model.named_parameters():
         if name in LEARNED_VECTORS:
             nn.init.normal_(parameter, std=0.02)
+        elif "prompt_readout" in name:
+            nn.init.zeros_(parameter)
         elif "hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
             parameter.mul_(0.1)  # logits start near zero
     _tie_places(model)

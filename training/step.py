@@ -140,7 +140,7 @@ def pointer_tokens(model: Sam2VideoModel, recalled: list[Memory], time: int) -> 
     pieces = stacked.shape[-1] // model.mem_dim
     ages = torch.tensor([time - m.time for m in recalled], dtype=torch.float32)
     oldest = model.config.max_object_pointers_in_encoder - 1
-    sine: Tensor = get_1d_sine_pe(ages / oldest, dim=stacked.shape[-1])  # type: ignore[no-untyped-call]
+    sine: Tensor = get_1d_sine_pe(ages / oldest, dim=stacked.shape[-1])
     encoded = model.temporal_positional_encoding_projection_layer(sine)  # (R, M)
     tokens = stacked.reshape(len(stacked), -1, model.mem_dim)
     return tokens, encoded.repeat_interleave(pieces, 0)[None]

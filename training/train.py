@@ -40,7 +40,7 @@ class Stage:
     images: int
     frames: int = 1  # of a clip; 1 means images only
     clips: int = 0
-    image_share: float = 0.4  # of the steps, where there are clips
+    image_share: float = 0.5  # of the steps, where there are clips
     truth: tuple[float, float] = (0.0, 0.0)  # teacher forcing, from the stage's start to its end
 
 
@@ -52,9 +52,9 @@ class Course:
         Stage(until=0.07, size=128, images=16),
         Stage(until=0.16, size=192, images=10),
         Stage(until=0.42, size=192, images=12, frames=4, clips=4, truth=(1.0, 0.3)),
-        Stage(until=0.58, size=192, images=12, frames=8, clips=3, truth=(0.3, 0.1)),
-        Stage(until=0.80, size=256, images=8, frames=4, clips=3, truth=(0.2, 0.1)),
-        Stage(until=1.00, size=256, images=8, frames=8, clips=2, truth=(0.1, 0.05)),
+        Stage(until=0.52, size=192, images=12, frames=8, clips=3, truth=(0.3, 0.1)),
+        Stage(until=0.71, size=256, images=8, frames=4, clips=3, image_share=0.65, truth=(0.2, 0.1)),
+        Stage(until=1.00, size=256, images=8, frames=8, clips=2, truth=(0.1, 0.0)),
     )
     final_size: int = 256  # written into the checkpoint
     rate: float = 1.2e-3
@@ -259,7 +259,7 @@ def main() -> None:
     filler = None if args.pool else pool.start(clips, args.textures, args.slots)
     try:
         where = Place(args.out, clips, args.minutes)
-        start_processes(work, (course, where), course.processes)  # type: ignore[no-untyped-call]
+        start_processes(work, (course, where), course.processes)
     finally:
         if filler is not None:
             filler.terminate()

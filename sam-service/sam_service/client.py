@@ -177,6 +177,9 @@ class VideoSession:
                     raise ServiceProblem(event)
                 if event["event"] == "frame":
                     yield _frame_masks(event)
+                elif event["event"] == "end" and event["state"] != "done":
+                    raise ServiceProblem({"status": 409, "code": event["state"],
+                                          "detail": f"the propagation was {event['state']} after {event['done']} frames"})
 
     def delete(self) -> None:
         """Delete the session and all it holds."""

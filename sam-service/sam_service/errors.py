@@ -10,14 +10,15 @@
     │   ├── Unauthorized        the API key is missing or wrong
     │   ├── Gone                the session was there, and has expired
     │   └── Conflict            right request, wrong state
-    ├── CapacityError           the service is full; try again later
+    ├── CapacityError           not now; try again later
     │   ├── TooManySessions
-    │   └── QueueFull
-    ├── NotReady                the model is still loading
+    │   ├── QueueFull
+    │   └── NotReady            the model is still loading, or a frame is not extracted yet
     └── EngineError             our side failed
         ├── ModelUnavailable    weights that were asked for cannot be had
         ├── InvalidMask         the network answered something that is not a mask
-        └── FrameUnreadable     a stored frame cannot be read back
+        ├── FrameUnreadable     a stored frame cannot be read back
+        └── MemoryUnreadable    a stored memory cannot be read back
 
 Nothing here knows HTTP: `api/problems.py` holds the one table from these classes to status codes.
 """
@@ -142,3 +143,9 @@ class FrameUnreadable(EngineError):
     """A frame that was extracted cannot be read back."""
 
     code = "frame_unreadable"
+
+
+class MemoryUnreadable(EngineError):
+    """A tracking memory that was stored cannot be read back."""
+
+    code = "memory_unreadable"

@@ -87,9 +87,9 @@ def _flow(settings: Settings, client: SamClient, url: str, video: Path, prompt: 
 def _write(session: VideoSession, options: FlowOptions) -> int:
     masks = options.out / "masks"
     masks.mkdir(exist_ok=True)
-    for old in masks.glob("*.png"):
+    for old in masks.glob("[0-9][0-9][0-9][0-9][0-9]_*.png"):
         old.unlink()
-    count = 0
+    count, written = 0, 0
     started = time.perf_counter()
     with OverlayVideo(options.out / "overlay.webm", session.width, session.height, session.info["fps"]) as overlay:
         frames = session.propagate(direction=options.direction)
@@ -98,13 +98,14 @@ def _write(session: VideoSession, options: FlowOptions) -> int:
             image: NDArray[np.uint8] = np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB), np.uint8)
             drawn = draw_overlay(image, {object_id: found.mask for object_id, found in frame.masks.items()})
             overlay.add(drawn)
+            count += 1
             for object_id, found in frame.masks.items():
                 (masks / f"{frame.index:05d}_{object_id}.png").write_bytes(encode_png(found.mask))
-                count += 1
+                written += 1
             if count == 1:
                 cv2.imwrite(str(options.out / "frame0.png"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     say(f"propagate {count} frames in {time.perf_counter() - started:.1f} s, with overlay and masks written")
-    return count
+    return written
 
 
 def sorted_if(wanted: bool, frames: Iterable[FrameMasks]) -> Iterable[FrameMasks]:

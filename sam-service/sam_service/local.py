@@ -6,6 +6,7 @@ import contextlib
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import uvicorn
 from sam_service.api.app import create_app
 from sam_service.settings import Settings
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 30.0
 
 
 @contextlib.contextmanager
@@ -27,8 +28,13 @@ def local_service(settings: Settings, *, port: int = 0, data_dir: Path | None = 
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="service", daemon=True)
         thread.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the service did not start; its log says why")
+            time.sleep(0.01)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(START_TIMEOUT_S)
+            thread.join(STOP_TIMEOUT_S)

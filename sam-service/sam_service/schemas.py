@@ -6,14 +6,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MaskFormat = Literal["png", "rle", "polygons", "none"]
+from sam_service.masks.encode import MaskFormat
+
 MAX_ID = 2**31 - 1
+MAX_POINTS = 256
+EXAMPLE_DETAIL = "points[0] (1300, 20) lies outside the frame: x goes from 0 to 1280, y from 0 to 720"
+EXAMPLE_MASK = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2iQAAAABJRU5ErkJggg=="
 
 SessionId = Annotated[str, Field(min_length=1, max_length=64, description="the session, as `/initialize` named it",
                                  examples=["0f8b5c3e9a7d4b1c8e2f6a5d4c3b2a19"])]
 ObjectId = Annotated[int, Field(ge=0, le=MAX_ID, description="the client's number for an object", examples=[1])]
 FrameIndex = Annotated[int, Field(ge=0, le=MAX_ID, description="frame of the session, from 0", examples=[0])]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+# The same in answers, where a bound would turn the service's own word into an error.
+AnsweredObjectId = Annotated[int, Field(description="the client's number for an object", examples=[1])]
+AnsweredFrameIndex = Annotated[int, Field(description="frame of the session, from 0", examples=[0])]
 
 
 class Body(BaseModel):
@@ -57,22 +65,22 @@ class Initialized(BaseModel):
     scale_factor: float = Field(description="width / original_width", examples=[0.3333])
     fps: float = Field(description="frames per second of the file", examples=[29.97])
     truncated: bool = Field(description="whether a limit on frames cut the clip; exact once extracted", examples=[False])
-    model: Model
+    model: Model = Field(description="which network answers")
     expires_at: float = Field(description="when the session ends if left alone, seconds since 1970", examples=[1767225600.0])
 
 
 class ObjectState(BaseModel):
     """An object of a session."""
 
-    object_id: ObjectId
+    object_id: AnsweredObjectId
     prompted_frames: list[int] = Field(description="frames with a prompt for it", examples=[[0, 42]])
 
 
 class PromptState(BaseModel):
     """What an object is prompted with on a frame."""
 
-    object_id: ObjectId
-    frame_idx: FrameIndex
+    object_id: AnsweredObjectId
+    frame_idx: AnsweredFrameIndex
     points: list[list[float]] = Field(description="clicks [x, y], pixels", examples=[[[640.0, 360.0]]])
     labels: list[int] = Field(description="1 object, 0 not the object", examples=[[1]])
     box: list[float] | None = Field(description="[x0, y0, x1, y1], pixels", examples=[[500.0, 300.0, 700.0, 420.0]])
@@ -82,14 +90,15 @@ class PromptState(BaseModel):
 class JobInfo(BaseModel):
     """Work on a session."""
 
-    job_id: str = Field(examples=["9c1f..."])
+    job_id: str = Field(description="the job's name", examples=["4c1d0e7a2b8f4f1f9a6d3b5e8c7a9012"])
     session_id: SessionId
     state: str = Field(description="running, done, cancelled or failed", examples=["running"])
     done: int = Field(description="frames computed", examples=[40])
     total: int = Field(description="frames to compute", examples=[250])
     frames_per_second: float = Field(description="computed so far, per second", examples=[17.5])
     elapsed_s: float = Field(description="seconds since the start", examples=[2.3])
-    error: dict[str, Any] | None = Field(None, description="what ended it early")
+    error: dict[str, Any] | None = Field(None, description="the problem document of what ended it early, with `frame_idx`",
+                                         examples=[None])
 
 
 class SessionInfo(Initialized):
@@ -97,17 +106,17 @@ class SessionInfo(Initialized):
 
     video_name: str = Field(description="name of the file", examples=["cups.mp4"])
     created_at: float = Field(description="seconds since 1970", examples=[1767222000.0])
-    objects: list[ObjectState]
-    prompts: list[PromptState]
+    objects: list[ObjectState] = Field(description="objects in the order they were added")
+    prompts: list[PromptState] = Field(description="all prompts, by object and frame")
     frames_with_masks: list[int] = Field(description="frames that have a stored mask", examples=[[0, 1, 2]])
     running: JobInfo | None = Field(description="the propagation under way")
-    error: str | None = Field(None, description="what ended the extraction early")
+    error: str | None = Field(None, description="what ended the extraction early", examples=[None])
 
 
 class SessionList(BaseModel):
     """All open sessions."""
 
-    sessions: list[SessionInfo]
+    sessions: list[SessionInfo] = Field(description="oldest first")
 
 
 class Prompt(Body):
@@ -115,12 +124,14 @@ class Prompt(Body):
 
     session_id: SessionId
     frame_idx: FrameIndex = 0
-    points: list[list[Number]] | None = Field(None, description="clicks [x, y], pixels of the session's frames",
-                                              examples=[[[640, 360]]])
-    labels: list[int] | None = Field(None, description="one for each point: 1 object, 0 not the object; all 1 if absent",
-                                     examples=[[1]])
-    box: list[Number] | None = Field(None, description="[x0, y0, x1, y1], pixels", examples=[[500, 300, 700, 420]])
-    mask: str | None = Field(None, description="base64 PNG of the frame's size, not zero where the object is")
+    points: list[Annotated[list[Number], Field(max_length=8)]] | None = Field(
+        None, max_length=MAX_POINTS, description="clicks [x, y], pixels of the session's frames", examples=[[[640, 360]]])
+    labels: list[int] | None = Field(None, max_length=MAX_POINTS, examples=[[1]],
+                                     description="one for each point: 1 object, 0 not the object; all 1 if absent")
+    box: list[Number] | None = Field(None, max_length=8, description="[x0, y0, x1, y1], pixels",
+                                     examples=[[500, 300, 700, 420]])
+    mask: str | None = Field(None, description="base64 PNG of the frame's size in pixels, not zero where the object is",
+                             examples=[EXAMPLE_MASK])
     normalized: bool = Field(False, description="coordinates are fractions of width and height", examples=[False])
     mask_format: MaskFormat = Field("png", description="form of the mask in the answer", examples=["png"])
 
@@ -165,11 +176,11 @@ class ObjectMask(BaseModel):
     """One object's mask on one frame."""
 
     session_id: SessionId
-    frame_idx: FrameIndex
-    object_id: ObjectId
+    frame_idx: AnsweredFrameIndex
+    object_id: AnsweredObjectId
     mask: Any = Field(description="as `mask_format` says: base64 PNG (0 and 255), RLE, polygons, or null",
-                      examples=["iVBORw0KGgo..."])
-    mask_format: MaskFormat
+                      examples=[EXAMPLE_MASK])
+    mask_format: MaskFormat = Field(description="form of the mask", examples=["png"])
     score: float = Field(description="predicted IoU, 0 to 1", examples=[0.93])
     object_score: float = Field(description="probability that the object is in the frame, 0 to 1", examples=[0.99])
     area: int = Field(description="pixels", examples=[18250])
@@ -183,7 +194,8 @@ class Propagate(Body):
     session_id: SessionId
     start_frame: FrameIndex | None = Field(None, description="the earliest prompted frame if absent", examples=[0])
     end_frame: FrameIndex | None = Field(None, description="last frame, inclusive; the clip's end if absent", examples=[249])
-    direction: Literal["forward", "backward", "both"] = Field("forward", examples=["forward"])
+    direction: Literal["forward", "backward", "both"] = Field("forward", examples=["forward"], description=(
+        "forward to end_frame, backward to end_frame, or both: forward to end_frame, then backward from the start to frame 0"))
     object_ids: list[ObjectId] | None = Field(None, min_length=1, max_length=1024, description="all objects if absent",
                                               examples=[[1]])
     mask_format: MaskFormat = Field("png", description="form of the masks in the answer", examples=["rle"])
@@ -193,9 +205,9 @@ class Propagate(Body):
 class FrameMasks(BaseModel):
     """All objects on one frame."""
 
-    frame_idx: FrameIndex
+    frame_idx: AnsweredFrameIndex
     timestamp_s: float = Field(description="seconds from the start of the video", examples=[0.0417])
-    objects: list[ObjectMask]
+    objects: list[ObjectMask] = Field(description="every object, with an empty mask where it is absent")
 
 
 class Propagated(BaseModel):
@@ -211,17 +223,72 @@ class Propagated(BaseModel):
 class FieldError(BaseModel):
     """One bad field."""
 
-    field: str = Field(examples=["points"])
-    message: str = Field(examples=["points[0] (1300, 20) lies outside the frame: x goes from 0 to 1280, y from 0 to 720"])
+    field: str = Field(description="name of the field", examples=["points"])
+    message: str = Field(description="what is wrong with it", examples=[EXAMPLE_DETAIL])
 
 
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(examples=["urn:sam-service:problem:invalid_prompt"])
-    title: str = Field(examples=["Invalid prompt"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["points[0] (1300, 20) lies outside the frame: x goes from 0 to 1280, y from 0 to 720"])
+    type: str = Field(description="URI of the kind of problem", examples=["urn:sam-service:problem:invalid_prompt"])
+    title: str = Field(description="the kind of problem in words", examples=["Invalid prompt"])
+    status: int = Field(description="HTTP status", examples=[422])
+    detail: str = Field(description="what happened, for people", examples=[EXAMPLE_DETAIL])
     code: str = Field(description="stable, machine readable", examples=["invalid_prompt"])
-    errors: list[FieldError] | None = None
+    errors: list[FieldError] | None = Field(None, description="each bad field, the first 20 of them")
     retry_after_s: int | None = Field(None, description="seconds, as in the Retry-After header", examples=[5])
+
+
+class Ready(BaseModel):
+    """The service takes work."""
+
+    ready: bool = Field(description="always true; 503 otherwise", examples=[True])
+
+
+class HealthModel(BaseModel):
+    """Which network answers, and where it is from."""
+
+    size: str = Field(description="nano, tiny, small, base_plus or large", examples=["tiny"])
+    image_size: int = Field(description="side of the network's input, pixels", examples=[1024])
+    quantized: bool = Field(description="whether the image encoder runs in INT8", examples=[False])
+    source: str = Field(description="where the weights come from", examples=["embedded"])
+    parameters: int = Field(description="number of weights", examples=[4630914])
+    note: str | None = Field(None, description="said of the embedded model", examples=[None])
+
+
+class Health(BaseModel):
+    """The state of the service."""
+
+    status: str = Field(description="ok while alive", examples=["ok"])
+    version: str = Field(description="of the service", examples=["0.1.0"])
+    ready: bool = Field(description="whether the model is loaded and warm", examples=[True])
+    device: str | None = Field(description="cpu, cuda or mps; null while loading", examples=["cpu"])
+    mps_available: bool = Field(description="whether torch sees Metal", examples=[False])
+    apple_silicon: bool = Field(description="whether this is an arm64 Mac", examples=[False])
+    cuda_available: bool = Field(description="whether torch sees CUDA", examples=[False])
+    model: HealthModel | None = Field(description="null while loading")
+    error: str | None = Field(description="why the model cannot be had", examples=[None])
+    threads: int = Field(description="intra-op threads", examples=[2])
+    queue: dict[str, int] = Field(description="steps waiting for the device, and how many may",
+                                  examples=[{"waiting": 0, "limit": 64}])
+    sessions: dict[str, int] = Field(description="open sessions, and how many may be", examples=[{"open": 1, "limit": 32}])
+    memory: dict[str, int] = Field(description="bytes: resident, and of cached image features",
+                                   examples=[{"rss_bytes": 510000000, "feature_cache_bytes": 734000}])
+
+
+class ModelState(BaseModel):
+    """A model size."""
+
+    size: str = Field(description="nano, tiny, small, base_plus or large", examples=["tiny"])
+    parameters_m: float = Field(description="millions of weights", examples=[39.0])
+    source: str = Field(description="repository on the hub, or embedded", examples=["facebook/sam2.1-hiera-tiny"])
+    present: bool = Field(description="whether its weights are on this machine", examples=[False])
+    image_size: int = Field(description="side of the network's input, pixels", examples=[1024])
+    note: str = Field(description="what to know of it", examples=[""])
+
+
+class Models(BaseModel):
+    """All model sizes."""
+
+    current: str = Field(description="the one that answers", examples=["nano"])
+    models: list[ModelState] = Field(description="smallest first")

@@ -32,12 +32,14 @@ class Settings(BaseSettings):
     max_upload_mb: int = Field(500, ge=1, description="largest upload, MiB")
     max_sessions: int = Field(32, ge=1)
     max_objects: int = Field(64, ge=1, description="objects of a session")
+    max_image_size: int = Field(1024, ge=128, description="largest input size, pixels, that a client may ask for")
     session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
     max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")
     feature_cache_mb: int = Field(256, ge=0, description="image features kept in memory, MiB")
     memory_spill_mb: int = Field(4096, ge=0, description="tracking memory kept on disk for each session, MiB")
 
-    sam2_api_key: SecretStr | None = Field(None, description="if set, every call but health and readiness needs it")
+    sam2_api_key: SecretStr | None = Field(None, description="if set, every call needs it but health, readiness and the API's "
+                                                             "own description")
     sam2_data_dir: Path = Field(Path("data"), description="sessions live here")
     sam2_video_dir: Path | None = Field(None, description="folder that `video_path` may name files of; unset refuses paths")
     host: str = "127.0.0.1"

@@ -175,9 +175,22 @@ def test_unknown_session_object_and_frame(video: VideoSession) -> None:
     check(http.get(f"/sessions/{video.session_id}/masks/0/1"), 404, "object_id")
     video.add_object(points=POINT)
     check(http.get(f"/sessions/{video.session_id}/masks/3/1"), 404, "frame_idx", "no_mask")
+    check(http.get(f"/sessions/{video.session_id}/masks/{10**30}/1"), 422, "frame_idx")
+    check(http.get(f"/sessions/{video.session_id}/masks/0/{10**30}"), 422, "object_id")
     check(http.get("/jobs/nothing"), 404, "job_id")
     check(http.get("/nothing"), 404)
     check(http.put("/initialize"), 405)
+
+
+def test_a_body_that_is_too_large_or_full_of_mistakes(video: VideoSession) -> None:
+    http = video.client.http
+    for kind in ("application/json", "multipart/form-data; boundary=x", "Multipart/Form-Data"):
+        response = http.post("/add-object", content=b" " * (25 << 20), headers={"Content-Type": kind})
+        check(response, 413, code="body_too_large")
+    response = http.post("/add-object", json={"session_id": video.session_id, "points": ["a"] * 100_000})
+    assert len(check(response, 422)["errors"]) <= 20
+    response = http.post("/add-object", json={"session_id": video.session_id, "points": POINT, "x" * 10_000: 1})
+    assert len(check(response, 422)["detail"]) < 2000
 
 
 def test_an_object_id_twice(video: VideoSession) -> None:

@@ -95,6 +95,20 @@ def test_replace_starts_over(video: VideoSession) -> None:
     assert video.state()["prompts"][0]["points"] == [list(CLICK)]
 
 
+def test_replacing_the_only_prompt_by_negative_clicks_is_refused(video: VideoSession) -> None:
+    video.add_object(points=[list(CLICK)])
+    with pytest.raises(ServiceProblem) as refused:
+        video.refine(1, points=[[10, 10]], labels=[0], replace=True)
+    assert "labels" in refused.value.fields
+
+
+def test_object_ids_up_to_the_limit(video: VideoSession) -> None:
+    video.add_object(points=[list(CLICK)], object_id=2**31 - 1)
+    assert video.add_object(points=[list(CLICK)]).object_id == 1
+    assert len(video.state()["objects"]) == 2
+    video.remove_object(2**31 - 1)
+
+
 def test_remove_object(video: VideoSession) -> None:
     video.add_object(points=[list(CLICK)])
     video.add_object(points=[[400, 100]])

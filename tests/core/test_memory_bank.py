@@ -51,7 +51,6 @@ def test_a_conditioning_frame_replaces_the_tracked_one_and_goes_back_when_cleare
     tracked = bank.object(1)
     tracked.add_tracked(5, memory(1))
     tracked.stage(5, memory(2), conditioning=True)
-    assert tracked.is_prompted
     bank.commit()
     assert tracked.tracked(5) is None
     assert tracked.conditioning[5].object_score == 2

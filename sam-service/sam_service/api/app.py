@@ -15,7 +15,6 @@ from sam_service.api.deps import Services, require_key
 from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
-from sam_service.schemas import Problem
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
@@ -52,12 +51,13 @@ def create_app(settings: Settings) -> FastAPI:
             services.sessions.store.close()
 
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan,
-                  responses={status: {"model": Problem, "content": {problems.MEDIA_TYPE: {}}} for status in (401, 422, 503)})
-    app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES)
+                  responses=problems.documented(400, 413, 500))
+    app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}))
     problems.install(app)
     app.include_router(service_routes.open_router)
     for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router):
-        app.include_router(router, dependencies=[Depends(require_key)])
+        app.include_router(router, dependencies=[Depends(require_key)],
+                           responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
 
@@ -68,7 +68,7 @@ def build_services(settings: Settings) -> Services:
         size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, image_size=settings.sam2_image_size,
         device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, quantize=settings.sam2_quantize,
         threads=threads, cache_bytes=settings.feature_cache_mb << 20, max_queued=settings.max_queued_steps,
-        offline=settings.hf_hub_offline))
+        max_image_size=settings.max_image_size, offline=settings.hf_hub_offline))
     limits = Limits(
         max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,

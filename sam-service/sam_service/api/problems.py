@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +34,8 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.Unauthorized: 401,
 }
 MEDIA_TYPE = "application/problem+json"
+MAX_FIELDS, MAX_TEXT = 20, 300
+MODEL_RETRY_S = 60
 
 
 def status_of(error: errors.ServiceError) -> int:
@@ -44,6 +47,8 @@ def problem_of(error: errors.ServiceError) -> Problem:
     """The problem document of an exception."""
     fields = [FieldError(field=error.field, message=error.message)] if error.field else None
     retry = error.retry_after_s if isinstance(error, errors.CapacityError) else None
+    if isinstance(error, errors.ModelUnavailable):
+        retry = MODEL_RETRY_S
     return _problem(status_of(error), error.code, error.message, fields, retry)
 
 
@@ -61,7 +66,8 @@ def install(app: FastAPI) -> None:
         found = error.errors()
         if any(item["type"] == "json_invalid" for item in found):
             return respond(_problem(400, "invalid_json", "the body is not valid JSON"))
-        fields = [FieldError(field=_field(item["loc"]), message=str(item["msg"])) for item in found]
+        fields = [FieldError(field=_field(item["loc"])[:MAX_TEXT], message=str(item["msg"])[:MAX_TEXT])
+                  for item in found[:MAX_FIELDS]]
         detail = "; ".join(f"{field.field}: {field.message}" for field in fields[:5])
         return respond(_problem(422, "invalid_input", detail, fields))
 
@@ -83,6 +89,12 @@ def respond(problem: Problem) -> JSONResponse:
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI page says of these failures."""
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": {
+        "$ref": "#/components/schemas/Problem"}}}} for status in statuses}
 
 
 def _problem(status: int, code: str, detail: str, fields: list[FieldError] | None = None,

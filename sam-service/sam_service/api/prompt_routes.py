@@ -6,7 +6,8 @@ from fastapi import APIRouter
 
 from sam_service.api import views
 from sam_service.api.deps import Services, ServicesDep
-from sam_service.schemas import AddObject, Changed, ClearPrompts, MaskFormat, ObjectMask, Prompt, Refine, RemoveObject
+from sam_service.masks.encode import MaskFormat
+from sam_service.schemas import AddObject, Changed, ClearPrompts, ObjectMask, Prompt, Refine, RemoveObject
 from sam_service.sessions.prompts import PromptInput
 from sam_service.sessions.store import MaskRecord
 

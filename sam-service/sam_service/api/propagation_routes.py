@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from sam_service.api import streaming, views
@@ -14,6 +14,7 @@ from sam_service.schemas import JobInfo, Propagate, Propagated
 from sam_service.sessions.propagation import PropagationRequest
 
 router = APIRouter(tags=["propagation"])
+JobPath = Annotated[str, Path(description="the job, as `/propagate` named it", examples=["4c1d0e7a2b8f4f1f9a6d3b5e8c7a9012"])]
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
 
@@ -43,13 +44,13 @@ async def propagate(body: Propagate, request: Request, services: ServicesDep) ->
 
 
 @router.get("/jobs/{job_id}", summary="A job's progress")
-async def job(job_id: str, services: ServicesDep) -> JobInfo:
+async def job(job_id: JobPath, services: ServicesDep) -> JobInfo:
     """How far a propagation is. A job is remembered for a while after its end."""
     return views.job_info(services.propagation.job(job_id))
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job")
-async def cancel(job_id: str, services: ServicesDep) -> JobInfo:
+async def cancel(job_id: JobPath, services: ServicesDep) -> JobInfo:
     """Stop a propagation within a frame. What was computed stays stored; cancelling again is no error."""
     job = services.propagation.job(job_id)
     job.cancel()

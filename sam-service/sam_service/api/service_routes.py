@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse
 
 from sam_service import __version__
 from sam_service.api.deps import Services, ServicesDep
-from sam_service.api.problems import problem_of, respond
+from sam_service.api.problems import documented, problem_of, respond
 from sam_service.errors import ServiceError
+from sam_service.schemas import Health, Models, Ready
 
 open_router = APIRouter(tags=["service"])
 router = APIRouter(tags=["service"])
@@ -20,7 +21,7 @@ EMBEDDED_NOTE = ("the embedded nano model answers: for trying, testing and speed
                  "SAM2_MODEL_SIZE=tiny (or small, base_plus, large), which fetches SAM 2.1")
 
 
-@open_router.get("/health", summary="Is the service alive")
+@open_router.get("/health", summary="Is the service alive", response_model=Health)
 async def health(services: ServicesDep) -> dict[str, Any]:
     """200 while alive: device, model, threads, queue length, memory in bytes."""
     engine, info = services.engine, services.engine.info
@@ -38,7 +39,7 @@ async def health(services: ServicesDep) -> dict[str, Any]:
     }
 
 
-@open_router.get("/ready", summary="Can the service take work")
+@open_router.get("/ready", summary="Can the service take work", response_model=Ready, responses=documented(503))
 async def ready(services: ServicesDep) -> JSONResponse:
     """200 once the model is loaded and warm, 503 before."""
     try:
@@ -48,7 +49,7 @@ async def ready(services: ServicesDep) -> JSONResponse:
     return JSONResponse({"ready": True})
 
 
-@router.get("/models", summary="Which models there are")
+@router.get("/models", summary="Which models there are", response_model=Models)
 async def models(services: ServicesDep) -> dict[str, Any]:
     """Every size, which of them are on this machine, and which one answers."""
     return {"current": _current(services), "models": await services.sessions.in_pool(services.engine.models)}

@@ -7,22 +7,24 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import ValidationError
 
 from sam_service.api import uploads, views
 from sam_service.api.deps import Services, ServicesDep
-from sam_service.errors import ClientError, NotFound
+from sam_service.api.problems import documented
+from sam_service.errors import ClientError, FrameUnreadable, NotFound
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
-from sam_service.schemas import InitializeBody, Initialized, SessionInfo, SessionList
+from sam_service.schemas import MAX_ID, InitializeBody, Initialized, SessionInfo, SessionList
 from sam_service.sessions.paths import resolve_video
 from sam_service.sessions.render import as_rle
 from sam_service.sessions.session import Session
 
 router = APIRouter(tags=["sessions"])
-FrameNumber = Annotated[int, Path(ge=0, description="frame of the session, from 0", examples=[0])]
+SessionPath = Annotated[str, Path(description="the session, as `/initialize` named it",
+                                  examples=["0f8b5c3e9a7d4b1c8e2f6a5d4c3b2a19"])]
+FrameNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="frame of the session, from 0", examples=[0])]
+ObjectNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="the client's number for an object", examples=[1])]
 
 _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
     "application/json": {"schema": InitializeBody.model_json_schema(ref_template="#/components/schemas/{model}")},
@@ -32,7 +34,7 @@ _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
            for name in uploads.OPTION_FIELDS}}}}}}}
 
 
-@router.post("/initialize", status_code=201, openapi_extra=_BODIES, summary="Open a video")
+@router.post("/initialize", status_code=201, openapi_extra=_BODIES, summary="Open a video", responses=documented(415, 429))
 async def initialize(request: Request, services: ServicesDep) -> Initialized:
     """Open a video by path (JSON) or by upload (multipart). Answers as soon as frame 0 can be clicked."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -49,17 +51,17 @@ async def initialize(request: Request, services: ServicesDep) -> Initialized:
 @router.get("/sessions", summary="All open sessions")
 async def sessions(services: ServicesDep) -> SessionList:
     """List the open sessions, oldest first."""
-    return SessionList(sessions=[views.session_info(services, session) for session in services.sessions.sessions()])
+    return SessionList(sessions=[await views.session_info(services, session) for session in services.sessions.sessions()])
 
 
 @router.get("/sessions/{session_id}", summary="One session's state")
-async def session(session_id: str, services: ServicesDep) -> SessionInfo:
+async def session(session_id: SessionPath, services: ServicesDep) -> SessionInfo:
     """Frames extracted so far, objects, prompts, frames with masks, running work, expiry."""
-    return views.session_info(services, services.sessions.get(session_id))
+    return await views.session_info(services, services.sessions.get(session_id))
 
 
 @router.delete("/sessions/{session_id}", status_code=204, summary="Delete a session")
-async def delete(session_id: str, services: ServicesDep) -> Response:
+async def delete(session_id: SessionPath, services: ServicesDep) -> Response:
     """Stop its work and free everything it holds, memory and disk. Deleting again is no error."""
     await services.sessions.delete(session_id)
     return Response(status_code=204)
@@ -67,18 +69,21 @@ async def delete(session_id: str, services: ServicesDep) -> Response:
 
 @router.get("/sessions/{session_id}/frames/{frame_idx}", summary="A frame", response_class=Response,
             responses={200: {"content": {"image/jpeg": {}}, "description": "the frame as JPEG"}})
-async def frame(session_id: str, frame_idx: FrameNumber, services: ServicesDep) -> Response:
+async def frame(session_id: SessionPath, frame_idx: FrameNumber, services: ServicesDep) -> Response:
     """The frame as the network sees it before squashing. Waits for a frame that is still to be extracted."""
     session = services.sessions.get(session_id)
     await services.sessions.require_frame(session, frame_idx)
-    data = await services.sessions.in_pool(lambda: session.frames.jpeg(frame_idx))
+    try:
+        data = await services.sessions.in_pool(lambda: session.frames.jpeg(frame_idx))
+    except FrameUnreadable:
+        services.sessions.get(session_id)  # deleted while it was read: then there is no such session
+        raise
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.get("/sessions/{session_id}/masks/{frame_idx}/{object_id}", summary="A stored mask", response_class=Response,
             responses={200: {"content": {"image/png": {}}, "description": "8-bit grey PNG, 0 and 255"}})
-async def mask(session_id: str, frame_idx: FrameNumber, object_id: Annotated[int, Path(ge=0)],
-               services: ServicesDep) -> Response:
+async def mask(session_id: SessionPath, frame_idx: FrameNumber, object_id: ObjectNumber, services: ServicesDep) -> Response:
     """The last mask that was computed for an object on a frame."""
     session = services.sessions.get(session_id)
     session.require_object(object_id)
@@ -95,10 +100,7 @@ async def _open_path(request: Request, services: Services) -> Session:
         raw = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise ClientError("the body is not valid JSON", code="invalid_json") from None
-    try:
-        options = InitializeBody.model_validate(raw)
-    except ValidationError as error:
-        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
+    options = uploads.checked(raw)
     path = await asyncio.to_thread(resolve_video, services.settings.sam2_video_dir, options.video_path)
     return await services.sessions.open(path.name, uploads.open_options(options), path=path)
 

@@ -14,7 +14,8 @@ from sam_service.api import views
 from sam_service.api.deps import Services
 from sam_service.api.problems import problem_of
 from sam_service.errors import Conflict
-from sam_service.schemas import FrameMasks, MaskFormat, Propagated
+from sam_service.masks.encode import MaskFormat
+from sam_service.schemas import FrameMasks, Propagated
 from sam_service.sessions.jobs import FrameResult, Job, JobState
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -52,7 +53,7 @@ async def events(services: Services, job: Job, mask_format: MaskFormat) -> Async
         yield {"event": "frame", "done": done, "total": max(job.total, done),
                "frames_per_second": round(job.frames_per_second, 3), **frame.model_dump()}
     if job.error is not None:
-        yield {"event": "error", "done": done, "frame_idx": job.error_frame,
+        yield {"event": "error", "done": done, "frame_idx": job.at,
                **problem_of(job.error).model_dump(exclude_none=True)}
     else:
         yield {"event": "end", "state": job.state, "done": done, "total": job.total,

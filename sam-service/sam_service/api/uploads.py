@@ -54,9 +54,13 @@ def form_options(form: FormData) -> OpenOptions:
     if unknown:
         raise InvalidInput(f"unknown form field `{unknown[0][:100]}`; the fields are {', '.join(sorted(known))}",
                            field=unknown[0][:100])
+    return open_options(checked({"video_path": "upload", **{name: form[name] for name in OPTION_FIELDS if form.get(name)}}))
+
+
+def checked(raw: Any) -> InitializeBody:
+    """The body of `/initialize`. Raises RequestValidationError, as FastAPI does for the bodies that it reads itself."""
     try:
-        return open_options(InitializeBody.model_validate(
-            {"video_path": "upload", **{name: form[name] for name in OPTION_FIELDS if form.get(name)}}))
+        return InitializeBody.model_validate(raw)
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
 
@@ -82,14 +86,17 @@ def save(file: UploadFile, folder: Path) -> Path:
 
 
 class BodyLimit:
-    """ASGI middleware: a body that is no multipart upload may have at most `max_bytes`; a longer one is answered 413."""
+    """ASGI middleware: a body may have at most `max_bytes`; a longer one is answered 413. `uploads` are paths that take
+    multipart bodies and count those themselves."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, uploads: frozenset[str]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or Headers(scope=scope).get("content-type", "").startswith("multipart/"):
+        multipart = scope["type"] == "http" and Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
+        if scope["type"] != "http" or (multipart and scope["path"] in self._uploads):
             await self._app(scope, receive, send)
             return
         body = bytearray()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from sam_service.api.deps import Services
 from sam_service.api.problems import problem_of
 from sam_service.core.prompts import PointPrompt, Prompt
+from sam_service.masks.encode import MaskFormat
 from sam_service.masks.rle import rle_area, rle_bbox
 from sam_service.schemas import (
     FrameMasks,
     Initialized,
     JobInfo,
-    MaskFormat,
     Model,
     ObjectMask,
     ObjectState,
@@ -37,8 +37,9 @@ def initialized(services: Services, session: Session) -> Initialized:
                     device=info.device if info else "", quantized=info.quantized if info else False))
 
 
-def session_info(services: Services, session: Session) -> SessionInfo:
+async def session_info(services: Services, session: Session) -> SessionInfo:
     """A session's whole state."""
+    masked = await services.sessions.in_pool(lambda: services.sessions.store.masked_frames(session.session_id))
     error = session.frames.error
     return SessionInfo(
         **dict(initialized(services, session)), video_name=session.record.video_name, created_at=session.record.created_at,
@@ -46,7 +47,7 @@ def session_info(services: Services, session: Session) -> SessionInfo:
                  for object_id, frames in session.prompts.items()],
         prompts=[_prompt(object_id, frame, prompt) for object_id, frames in session.prompts.items()
                  for frame, prompt in sorted(frames.items())],
-        frames_with_masks=list(services.sessions.store.masked_frames(session.session_id)),
+        frames_with_masks=masked,
         running=job_info(session.job) if session.job is not None and session.job.running else None,
         error=error.message if error is not None else None)
 
@@ -55,8 +56,8 @@ def job_info(job: Job) -> JobInfo:
     """A job's progress."""
     error = None
     if job.error is not None:
-        error = problem_of(job.error).model_dump(exclude_none=True) | {"frame_idx": job.error_frame}
-    return JobInfo(job_id=job.job_id, session_id=job.session_id, state=job.state, done=len(job.results), total=job.total,
+        error = problem_of(job.error).model_dump(exclude_none=True) | {"frame_idx": job.at}
+    return JobInfo(job_id=job.job_id, session_id=job.session_id, state=job.state, done=job.done, total=job.total,
                    frames_per_second=round(job.frames_per_second, 3), elapsed_s=round(job.elapsed_s, 4), error=error)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -14,17 +16,20 @@ import torch
 
 from sam_service.core import weights
 from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
-from sam_service.core.features import Frame
+from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
 from sam_service.core.quantize import quantize_encoder
 from sam_service.core.sam2_video_predictor import ObjectOutput, Proposer, Sam2VideoPredictor
 from sam_service.core.sizes import check_image_size
 from sam_service.core.worker import Priority, Worker
-from sam_service.errors import ModelUnavailable, NotReady
+from sam_service.errors import InvalidInput, ModelUnavailable, NotReady, ServiceError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+KEPT_PREDICTORS = 4
+WARM_UP = "warm-up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,14 @@ class EngineOptions:
     force_cpu: bool = False
     quantize: bool = False
     threads: int = 1
-    interop_threads: int = 1
     cache_bytes: int = 256 << 20
     max_queued: int = 64
+    max_image_size: int = 1024
     offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ModelInfo:
+class RunningModel:
     """Which network answers."""
 
     size: str
@@ -70,11 +75,12 @@ class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.worker = Worker(max_queued=options.max_queued)
-        self.info: ModelInfo | None = None
+        self.info: RunningModel | None = None
         self.failure: ModelUnavailable | None = None
         self._policy: DevicePolicy | None = None
         self._loaded: weights.LoadedModel | None = None
-        self._predictors: dict[int, Sam2VideoPredictor] = {}
+        self._features = FeatureCache(options.cache_bytes)
+        self._predictors: OrderedDict[int, Sam2VideoPredictor] = OrderedDict()
 
     def start(self) -> None:
         """Start the worker and let it load and warm the model; `info` is set once it is ready, `failure` if it cannot be."""
@@ -96,10 +102,10 @@ class Engine:
         info = self.require_ready()
         return f"{info.size} {info.source} {info.parameters}"
 
-    def require_ready(self) -> ModelInfo:
+    def require_ready(self) -> RunningModel:
         """The model's description. Raises NotReady while it loads and ModelUnavailable when it could not be had."""
         if self.failure is not None:
-            raise self.failure
+            raise copy.copy(self.failure)  # a raised exception collects tracebacks; this one is raised often
         if self.info is None:
             raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
         return self.info
@@ -112,34 +118,32 @@ class Engine:
             outputs = self._predictor(image_size).step(
                 bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
             return StepResult(outputs, (time.perf_counter() - started) * 1000)
-        return self.submit(run, Priority.CLICK if prompts else Priority.FRAME)
-
-    def submit(self, run: Callable[[], T], priority: Priority = Priority.CLICK) -> Future[T]:
-        """Queue anything that touches a bank, so that banks have one owner."""
         self.require_ready()
-        return self.worker.submit(run, priority)
+        return self.worker.submit(run, Priority.CLICK if prompts else Priority.FRAME)
+
+    def tidy(self, run: Callable[[], T]) -> Future[T]:
+        """Queue what changes a bank without the network, so that banks have one owner. A full queue does not refuse it."""
+        return self.worker.submit(run, bounded=False)
 
     def holds_features(self, image_size: int, key: str, frame_index: int) -> bool:
         """Whether a frame need not be read again. A hint: the answer may be outdated when the step runs."""
-        predictor = self._predictors.get(image_size)
-        return predictor is not None and predictor.encoder.holds(key, frame_index)
+        return self._features.holds((key, frame_index, image_size))
 
     def forget(self, key: str) -> None:
         """Drop the image features of a session."""
-        def run() -> None:
-            for predictor in self._predictors.values():
-                predictor.encoder.forget(key)
-        if self.ready:
-            self.worker.submit(run)
+        self.tidy(lambda: self._features.forget(key))
 
     def check_image_size(self, image_size: int) -> None:
-        """Raise InvalidInput for an input size that the model cannot run at."""
+        """Raise InvalidInput for an input size that the model cannot run at, or that this service does not allow."""
         check_image_size(image_size)
+        if image_size > max(self.options.max_image_size, self.require_ready().image_size):
+            raise InvalidInput(f"image_size is {image_size}, and this service allows at most {self.options.max_image_size} "
+                               "(MAX_IMAGE_SIZE)", field="image_size")
 
     @property
     def cache_nbytes(self) -> int:
         """Bytes of image features held."""
-        return sum(predictor.encoder.nbytes for predictor in self._predictors.values())
+        return self._features.nbytes
 
     @staticmethod
     def hardware() -> dict[str, bool]:
@@ -158,33 +162,36 @@ class Engine:
             torch.set_num_threads(options.threads)
             self._policy = choose_device(options.device, force_cpu=options.force_cpu)
             self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
-                                              offline=options.offline)
+                                              offline=options.offline, progress=logger.info)
             quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
-            predictor = self._predictor(self._loaded.image_size)
             started = time.perf_counter()
-            _warm_up(predictor)
-        except ModelUnavailable as error:
-            logger.error("no model: %s", error.message)
-            self.failure = error
+            _warm_up(self._predictor(self._loaded.image_size))
+            self._features.forget(WARM_UP)
+        except ServiceError as error:
+            logger.error("no model (size %s, checkpoint %s): %s", options.size, options.checkpoint, error.message)
+            self.failure = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error.message)
         except Exception as error:
             logger.exception("the model could not be loaded")
             self.failure = ModelUnavailable(f"the model could not be loaded: {type(error).__name__}; see the service's log")
         else:
             loaded = self._loaded
-            self.info = ModelInfo(loaded.size, loaded.image_size, str(self._policy.device), quantized, loaded.source,
+            self.info = RunningModel(loaded.size, loaded.image_size, str(self._policy.device), quantized, loaded.source,
                                   loaded.parameters)
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
                         loaded.size, loaded.source, loaded.parameters / 1e6, loaded.image_size, self._policy.device,
                         self._policy.reason, options.threads, time.perf_counter() - started)
 
     def _predictor(self, image_size: int) -> Sam2VideoPredictor:
-        """The predictor for an input size; all sizes share the weights, and the cache budget is each one's own."""
+        """The predictor for an input size. All share the weights and the feature cache; a few that were used last are kept."""
         assert self._loaded is not None and self._policy is not None
         if image_size not in self._predictors:
             loaded = self._loaded
             model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
             self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, cache_bytes=self.options.cache_bytes, proposer=_proposer() if loaded.proposal else None)
+                model, self._policy, features=self._features, proposer=_proposer() if loaded.proposal else None)
+        self._predictors.move_to_end(image_size)
+        while len(self._predictors) > KEPT_PREDICTORS:
+            self._predictors.popitem(last=False)
         return self._predictors[image_size]
 
 
@@ -197,8 +204,7 @@ def _warm_up(predictor: Sam2VideoPredictor) -> None:
     """One click and one tracked frame on grey, so that the first client does not pay for lazy initialisation."""
     size = predictor.image_size
     pixels = np.full((size, size, 3), 128, np.uint8)
-    bank = MemoryBank("warm-up")
+    bank = MemoryBank(WARM_UP)
     centre = PointPrompt(np.full((1, 2), size / 2, np.float32), np.full(1, POSITIVE, np.int32))
     predictor.step(bank, Frame(0, size, size, lambda: pixels), prompts={1: centre}, num_frames=2)
     predictor.step(bank, Frame(1, size, size, lambda: pixels), track=[1], num_frames=2)
-    predictor.encoder.forget("warm-up")

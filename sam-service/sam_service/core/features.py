@@ -58,53 +58,68 @@ def to_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(image).resize((side, side)))
 
 
-class ImageEncoder:
-    """The model's image encoder with a least-recently-used cache of at most `cache_bytes`."""
+class FeatureCache:
+    """Features by session, frame and input size, least recently used ones dropped beyond `max_bytes`.
 
-    def __init__(self, model: Sam2VideoModel, device: torch.device, *, cache_bytes: int, keep_pixels: bool) -> None:
+    Filled and emptied by the device's owner; other threads may ask what it holds.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[tuple[str, int, int], ImageFeatures] = OrderedDict()
+        self.nbytes = 0
+        """Bytes held."""
+
+    def get(self, entry: tuple[str, int, int]) -> ImageFeatures | None:
+        """The features of (session, frame, input size), which are then the last ones used."""
+        features = self._entries.get(entry)
+        if features is not None:
+            self._entries.move_to_end(entry)
+        return features
+
+    def put(self, entry: tuple[str, int, int], features: ImageFeatures) -> None:
+        """Keep features; the newest stay whatever their size."""
+        self._entries[entry] = features
+        self.nbytes += features.nbytes
+        while self.nbytes > self._max_bytes and len(self._entries) > 1:
+            self.nbytes -= self._entries.popitem(last=False)[1].nbytes
+
+    def holds(self, entry: tuple[str, int, int]) -> bool:
+        """Whether features are here, so that the frame need not be read."""
+        return entry in self._entries
+
+    def forget(self, key: str) -> None:
+        """Drop all of a session."""
+        for entry in [entry for entry in self._entries if entry[0] == key]:
+            self.nbytes -= self._entries.pop(entry).nbytes
+
+
+class ImageEncoder:
+    """The model's image encoder behind a cache."""
+
+    def __init__(self, model: Sam2VideoModel, device: torch.device, cache: FeatureCache, *, side: int,
+                 keep_pixels: bool) -> None:
         self._model = model
         self._device = device
-        self._cache_bytes = cache_bytes
+        self._cache = cache
+        self._side = side
         self._keep_pixels = keep_pixels
-        self._cache: OrderedDict[tuple[str, int], ImageFeatures] = OrderedDict()
-        self._held = 0
         self._mean = torch.tensor(MEAN, device=device)[:, None, None] * 255
         self._std = torch.tensor(STD, device=device)[:, None, None] * 255
 
     def __call__(self, key: str, frame: Frame) -> ImageFeatures:
         """The features of a frame of the session `key`, from the cache or computed."""
-        features = self._cache.get((key, frame.index))
+        entry = (key, frame.index, self._side)
+        features = self._cache.get(entry)
         if features is None:
-            features = self._encode(frame.pixels())
-            self._store((key, frame.index), features)
-        else:
-            self._cache.move_to_end((key, frame.index))
+            features = self.encode(frame.pixels())
+            self._cache.put(entry, features)
         return features
 
-    def holds(self, key: str, frame_index: int) -> bool:
-        """Whether a frame's features are cached, so that its pixels need not be read."""
-        return (key, frame_index) in self._cache
-
-    def forget(self, key: str) -> None:
-        """Drop everything cached for a session."""
-        for entry in [entry for entry in self._cache if entry[0] == key]:
-            self._held -= self._cache.pop(entry).nbytes
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by the cache."""
-        return self._held
-
-    def _encode(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
+    def encode(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
+        """Encode an (S, S, 3) uint8 RGB picture."""
         image = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1).float()
         levels = self._model.vision_encoder(((image - self._mean) / self._std)[None]).fpn_hidden_states
         decoder = self._model.mask_decoder
         return ImageFeatures(fine=decoder.conv_s0(levels[0]), middle=decoder.conv_s1(levels[1]), top=levels[2],
                              pixels=pixels if self._keep_pixels else None)
-
-    def _store(self, entry: tuple[str, int], features: ImageFeatures) -> None:
-        self._cache[entry] = features
-        self._held += features.nbytes
-        while self._held > self._cache_bytes and len(self._cache) > 1:
-            _, evicted = self._cache.popitem(last=False)
-            self._held -= evicted.nbytes

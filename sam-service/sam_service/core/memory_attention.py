@@ -69,8 +69,12 @@ class MemoryAttention:
         key = attention.k_proj(keys)
         spatial = key.shape[1] - num_pointer_tokens
         key = torch.cat([self._rotate(key[:, :spatial]), key[:, spatial:]], dim=1)
-        mixed = attend(query, key, memory)
-        projected: Tensor = attention.o_proj(attention.v_proj(mixed))
+        if x.device.type == "cpu":
+            mixed = attention.v_proj(attend(query, key, memory))
+        else:  # a fused kernel keeps the scores in float32 under mixed precision, which tiles of matrix products do not
+            value = attention.v_proj(memory)
+            mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+        projected: Tensor = attention.o_proj(mixed)
         return projected
 
     def _rotate(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ D: width of a memory token (64). C: hidden width. T: tokens of one map (H/16 · 
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from torch import Tensor
+
+from sam_service.errors import MemoryUnreadable
+
+logger = logging.getLogger(__name__)
 
 # Fifteen pointers are read for each tracked frame, one is written, and a few are left for a click in between.
 WINDOW = 20
@@ -75,16 +80,6 @@ class ObjectMemory:
         self._spill = spill
         self._window = window
 
-    @property
-    def is_prompted(self) -> bool:
-        """Whether the object has anything to be tracked from."""
-        return bool(self.conditioning) or any(conditioning for _, conditioning in self._staged.values())
-
-    @property
-    def first_prompted(self) -> int:
-        """The earliest conditioning frame. Raises ValueError where there is none."""
-        return min([*self.conditioning, *(frame for frame, (_, conditioning) in self._staged.items() if conditioning)])
-
     def tracked(self, frame_index: int) -> FrameMemory | None:
         """The memory of a tracked frame, from the window or from the spill; None where it was never tracked."""
         if frame_index not in self._tracked:
@@ -93,7 +88,12 @@ class ObjectMemory:
         if memory is None:
             if self._spill is None:
                 return None
-            memory = self._spill.load(self.object_id, Kind.TRACKED, frame_index)
+            try:
+                memory = self._spill.load(self.object_id, Kind.TRACKED, frame_index)
+            except MemoryUnreadable as error:
+                logger.warning("object %d tracks on without frame %d: %s", self.object_id, frame_index, error.message)
+                self._forget_tracked(frame_index)
+                return None
             self._remember(frame_index, memory)
         else:
             self._recent.move_to_end(frame_index)

@@ -1,8 +1,9 @@
 """The embedded default model: SAM 2.1's own video network at small widths, with a convolutional image encoder.
 
-Prompt encoder, mask decoder, memory attention and memory encoder are those of `transformers.Sam2VideoModel`; only the
-Hiera encoder is replaced, by `NanoEncoder`, which answers at the same interface. Everything that depends on the image
-size is derived from it here, so one set of weights runs at any multiple of 32 pixels.
+Prompt encoder, memory attention and memory encoder are those of `transformers.Sam2VideoModel`. The Hiera encoder is
+replaced by `NanoEncoder`, and the mask decoder extended by one layer in `NanoMaskDecoder`; both answer at the
+library's interfaces. Everything that depends on the image size is derived from it here, so one set of weights runs at
+any multiple of 32 pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import (
+    Sam2VideoMaskDecoder,
     Sam2VideoPositionEmbeddingSine,
     Sam2VideoVisionEncoderOutput,
 )
@@ -88,6 +90,7 @@ def build_nano(image_size: int) -> Sam2VideoModel:
     """An untrained nano model for square frames of `image_size` pixels, in evaluation mode."""
     model: Sam2VideoModel = Sam2VideoModel(nano_config(image_size))
     model.vision_encoder = NanoEncoder()
+    model.mask_decoder = NanoMaskDecoder(model.config.mask_decoder_config)
     # One positional frequency table for prompts and image, as in Meta's model; the library draws two.
     frequencies = model.prompt_encoder.shared_embedding.positional_embedding
     model.shared_image_embedding.positional_embedding.copy_(frequencies)
@@ -132,6 +135,32 @@ def _downsample(width_in: int, width_out: int) -> nn.Sequential:
     """Half the resolution: a strided 3x3 convolution, normalised, rectified."""
     convolution = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(width_out), nn.ReLU())
+
+
+class NanoMaskDecoder(Sam2VideoMaskDecoder):
+    """The library's decoder, with a mask prompt's outline carried straight to the answer.
+
+    The few channels of a narrow decoder lose the outline of a mask prompt between stride 16 and stride 4. One linear
+    layer reads it back from the prompt's embedding, so the decoder only has to say where the prompt is wrong.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.prompt_readout = nn.ConvTranspose2d(config.hidden_size, 1, kernel_size=4, stride=4)
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        image_positional_embeddings: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As the library's: masks (B, P, M, 4h, 4w), IoU (B, P, M), tokens (B, P, M, C), object score (B, P, 1)."""
+        embeddings = image_embeddings, image_positional_embeddings, sparse_prompt_embeddings, dense_prompt_embeddings
+        masks, iou, tokens, score = super().forward(*embeddings, *args, **kwargs)
+        return masks + self.prompt_readout(dense_prompt_embeddings)[:, None], iou, tokens, score
 
 
 class NanoEncoder(nn.Module):

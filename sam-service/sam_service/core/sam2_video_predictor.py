@@ -1,11 +1,11 @@
 """The tracking engine: one step for one frame, over the modules and weights of transformers' `Sam2VideoModel`.
 
-Follows Meta's video predictor (SAM 2, Ravi et al., 2024; `sam2` 1.1.0) to rounding error, with three differences, all of them
-options or bounds of ours:
+Follows Meta's video predictor (SAM 2, Ravi et al., 2024; `sam2` 1.1.0) to rounding error. The differences:
 
 - `corrections_condition`: a frame that is prompted after it was tracked becomes a conditioning frame, so that the correction
   is kept by the next propagation. Meta's predictor has the same option and leaves it off, and then forgets such a click.
 - All objects of a frame share its image features, and those whose memories have the same shape share each matrix product.
+- Holes in masks are not filled. Meta's predictor fills small ones with a CUDA kernel, and skips that on other devices.
 - Memory is bounded (`memory_bank.py`): old frames live on disk. Beyond the spill's budget a prompt in the middle of a
   clip sees the conditioning frames and no neighbours.
 
@@ -29,7 +29,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionEmbeddingSine, get_1d_sine_pe
 
 from sam_service.core.device import DevicePolicy
-from sam_service.core.features import Frame, ImageEncoder, ImageFeatures
+from sam_service.core.features import FeatureCache, Frame, ImageEncoder, ImageFeatures
 from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
@@ -38,6 +38,7 @@ from sam_service.errors import InvalidMask
 NO_OBJECT_LOGIT = -1024.0
 MASK_PROMPT_LOGIT = 10.0
 LOGIT_CLAMP = 32.0
+DEFAULT_CACHE_BYTES = 256 << 20
 
 Proposer = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None],
                     NDArray[np.float32]]
@@ -78,7 +79,7 @@ class _Near:
 class Sam2VideoPredictor:
     """Holds the model and nothing of any session; a session's state is its `MemoryBank`. Not thread-safe: one owner."""
 
-    def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, cache_bytes: int = 256 << 20,
+    def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, features: FeatureCache | None = None,
                  corrections_condition: bool = True, proposer: Proposer | None = None) -> None:
         network: Any = model
         self._model = network.to(policy.device).eval()
@@ -87,7 +88,8 @@ class Sam2VideoPredictor:
         self._proposer = proposer
         self._corrections_condition = corrections_condition
         self.image_size = int(self._config.image_size)
-        self.encoder = ImageEncoder(model, policy.device, cache_bytes=cache_bytes, keep_pixels=proposer is not None)
+        cache = features if features is not None else FeatureCache(DEFAULT_CACHE_BYTES)
+        self.encoder = ImageEncoder(model, policy.device, cache, side=self.image_size, keep_pixels=proposer is not None)
         with torch.inference_mode():
             self._attention = MemoryAttention(model.memory_attention)
             self._image_positions = model.get_image_wide_positional_embeddings()

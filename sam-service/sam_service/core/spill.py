@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sam_service.core.memory_bank import FrameMemory, Kind
+from sam_service.errors import CapacityError, MemoryUnreadable
+
+logger = logging.getLogger(__name__)
 
 _DIRECTION = {True: "backward", False: "forward", None: "prompted"}
 _REVERSE = {name: reverse for reverse, name in _DIRECTION.items()}
@@ -32,9 +36,9 @@ class DiskSpill:
         self._scan()
 
     def save(self, object_id: int, kind: Kind, frame_index: int, memory: FrameMemory) -> None:
-        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises OSError."""
-        self.delete(object_id, kind, frame_index)
+        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises CapacityError on a full disk."""
         if kind is Kind.TRACKED and self._bytes >= self._budget_bytes:
+            self.delete(object_id, kind, frame_index)
             return
         folder = self._folder / str(object_id)
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,29 +46,39 @@ class DiskSpill:
         temporary = path.with_suffix(".tmp")
         tensors = {"features": memory.features, "pointer": memory.pointer, "logits": memory.logits}
         scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou)}
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
-        os.replace(temporary, path)
+        try:
+            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
+            self.delete(object_id, kind, frame_index)
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            logger.error("a memory could not be written: %s", error)
+            raise CapacityError("there is no room to store the tracking memory", code="storage_full",
+                                retry_after_s=60) from error
         self._paths[object_id, kind, frame_index] = path
         self._bytes += path.stat().st_size
 
     def load(self, object_id: int, kind: Kind, frame_index: int) -> FrameMemory:
-        """Read a memory back. Raises KeyError where none was kept."""
+        """Read a memory back. Raises KeyError where none was kept, MemoryUnreadable where its file is damaged."""
         path = self._paths[object_id, kind, frame_index]
-        with safe_open(path, framework="pt") as file:
-            scores = file.metadata()
-            return FrameMemory(
-                features=file.get_tensor("features"),
-                pointer=file.get_tensor("pointer"),
-                logits=file.get_tensor("logits"),
-                object_score=float(scores["object_score"]),
-                iou=float(scores["iou"]),
-                reverse=_parse(path)[2],
-            )
+        try:
+            with safe_open(path, framework="pt") as file:
+                scores = file.metadata()
+                return FrameMemory(
+                    features=file.get_tensor("features"),
+                    pointer=file.get_tensor("pointer"),
+                    logits=file.get_tensor("logits"),
+                    object_score=float(scores["object_score"]),
+                    iou=float(scores["iou"]),
+                    reverse=_parse(path)[2],
+                )
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise MemoryUnreadable(f"the stored memory of object {object_id} on frame {frame_index} is damaged") from error
 
     def delete(self, object_id: int, kind: Kind, frame_index: int) -> None:
         """Remove a memory; nothing happens where there is none."""
         path = self._paths.pop((object_id, kind, frame_index), None)
-        if path is not None:
+        if path is not None and path.is_file():
             self._bytes -= path.stat().st_size
             path.unlink()
 
@@ -86,8 +100,12 @@ class DiskSpill:
         for leftover in self._folder.glob("*/*.tmp"):
             leftover.unlink()
         for path in self._folder.glob("*/*.safetensors"):
-            kind, frame_index, _ = _parse(path)
-            self._paths[int(path.parent.name), kind, frame_index] = path
+            try:
+                kind, frame_index, _ = _parse(path)
+                self._paths[int(path.parent.name), kind, frame_index] = path
+            except (ValueError, KeyError):
+                logger.warning("%s is not one of ours and is left alone", path)
+                continue
             self._bytes += path.stat().st_size
 
 

@@ -26,7 +26,7 @@ def usable_cpus(root: Path = CGROUP, membership: Path = Path("/proc/self/cgroup"
 
 
 def apply_threads(requested: int | None = None) -> int:
-    """Set the OpenMP and OpenCV thread counts for this process and return the number. Call it before importing torch."""
+    """Set the OpenMP thread count for this process and return the number. Call it before importing torch."""
     threads = requested or usable_cpus()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     return threads

@@ -139,7 +139,7 @@ def _locate(
         return path, f"{'file' if path.is_file() else 'folder'} {path.name}"
     repo = str(checkpoint or spec.repo)
     if isinstance(checkpoint, Path) or path.suffix in (".pt", ".pth") or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise _unavailable(spec, f"there is no file or folder {path.absolute()}")
+        raise _unavailable(spec, f"there is no file or folder {path.name}")
     tell(f"fetching {repo} at {revision} ({spec.parameters_m:.0f} million parameters)")
     try:
         folder = snapshot_download(
@@ -157,15 +157,15 @@ def _locate(
 
 def _load_meta_file(spec: ModelSize, path: Path, image_size: int) -> Sam2VideoModel:
     if spec.repo is None:
-        raise _unavailable(spec, f"{path} is a file; nano is read from a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
+        raise _unavailable(spec, f"{path.name} is a file; nano is read from a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["model"]
         shapes = {name: tuple(value.shape) for name, value in state.items()}
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         why = "it is truncated, is no PyTorch file, or holds more than tensors"
-        raise _unavailable(spec, f"{path} cannot be read as Meta's .pt: {why} ({type(error).__name__})") from error
+        raise _unavailable(spec, f"{path.name} cannot be read as Meta's .pt: {why} ({type(error).__name__})") from error
     except (AttributeError, KeyError, TypeError, IndexError) as error:
-        raise _unavailable(spec, f"{path} does not hold {{'model': weights by name}} as Meta's .pt does") from error
+        raise _unavailable(spec, f"{path.name} does not hold {{'model': weights by name}} as Meta's .pt does") from error
     model = empty_model(config_for(spec.name, image_size))
     _check(spec, path, shapes, _shapes(to_meta(model.state_dict())))
     return _fill(model, from_meta(state))
@@ -177,7 +177,7 @@ def _load_folder(spec: ModelSize, folder: Path, image_size: int | None) -> Sam2V
     try:
         config = Sam2VideoConfig.from_dict(raw)
     except (StrictDataclassError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _unavailable(spec, f"{folder / CONFIG_FILE} does not describe a Sam2VideoModel: {error}") from error
+        raise _unavailable(spec, f"{CONFIG_FILE} does not describe a Sam2VideoModel: {error}") from error
     _check_encoder(spec, folder, config)
     model = empty_model(resize(config, image_size or _image_size(config)))
     _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
@@ -197,17 +197,17 @@ def _check_encoder(spec: ModelSize, folder: Path, config: Sam2VideoConfig) -> No
     ):
         if getattr(theirs, field, None) != getattr(ours, field):
             why = f"{field} is {getattr(theirs, field, None)} and {spec.name} has {getattr(ours, field)}"
-            raise _unavailable(spec, f"{folder} holds another network: {why}")
+            raise _unavailable(spec, f"{folder.name} holds another network: {why}")
 
 
 def _load_nano(folder: Path, image_size: int | None) -> tuple[Sam2VideoModel, bool]:
     spec = SIZES["nano"]
     state, config = _read_folder(spec, folder)
     if "sha256" not in config:
-        raise _unavailable(spec, f"{folder / CONFIG_FILE} is not nano's: it has no sha256")
+        raise _unavailable(spec, f"{CONFIG_FILE} is not nano's: it has no sha256")
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     if digest != config["sha256"]:
-        raise _unavailable(spec, f"{folder / WEIGHTS_FILE} is damaged: sha256 is {digest}, not {config['sha256']}")
+        raise _unavailable(spec, f"{WEIGHTS_FILE} is damaged: sha256 is {digest}, not {config['sha256']}")
     model = build_nano(image_size or int(config["image_size"]))
     _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
     model.load_state_dict({name: value.float() for name, value in state.items()})
@@ -219,7 +219,8 @@ def _read_folder(spec: ModelSize, folder: Path) -> tuple[dict[str, Tensor], dict
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
         return load_file(folder / WEIGHTS_FILE), config
     except (OSError, ValueError, SafetensorError) as error:
-        raise _unavailable(spec, f"{folder} needs {CONFIG_FILE} and {WEIGHTS_FILE} in good order: {error}") from error
+        why = f"{folder.name} needs {CONFIG_FILE} and {WEIGHTS_FILE} in good order: {type(error).__name__}"
+        raise _unavailable(spec, why) from error
 
 
 def _fill(model: Sam2VideoModel, state: Mapping[str, Tensor]) -> Sam2VideoModel:
@@ -255,7 +256,7 @@ def _check(spec: ModelSize, place: Path, found: Shapes, wanted: Shapes) -> None:
     }
     told = [f"{len(names)} {fault} ({', '.join(names[:4])})" for fault, names in faults.items() if names]
     if told:
-        raise _unavailable(spec, f"the tensors in {place} are not those of {spec.name}: {'; '.join(told)}")
+        raise _unavailable(spec, f"the tensors in {place.name} are not those of {spec.name}: {'; '.join(told)}")
 
 
 def _unavailable(spec: ModelSize, why: str) -> ModelUnavailable:

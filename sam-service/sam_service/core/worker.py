@@ -61,13 +61,13 @@ class Worker:
             self._queue.put(_Job(Priority.STOP, next(self._sequence), None, Future()))
         self._thread.join(timeout)
 
-    def submit(self, run: Callable[[], T], priority: Priority = Priority.CLICK) -> Future[T]:
-        """Queue a callable. Raises QueueFull, or NotReady once the worker is stopping."""
+    def submit(self, run: Callable[[], T], priority: Priority = Priority.CLICK, *, bounded: bool = True) -> Future[T]:
+        """Queue a callable. Raises QueueFull, unless not `bounded`, and NotReady once the worker is stopping."""
         future: Future[T] = Future()
         with self._lock:
             if self._stopping:
                 raise NotReady("the service is stopping")
-            if self._queue.qsize() >= self._max_queued:
+            if bounded and self._queue.qsize() >= self._max_queued:
                 raise QueueFull(f"the device's queue holds its {self._max_queued} steps; try again shortly", retry_after_s=1)
             self._queue.put(_Job(priority, next(self._sequence), run, future))
         return future

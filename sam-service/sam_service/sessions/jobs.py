@@ -35,14 +35,15 @@ class FrameResult:
 
 @dataclass(slots=True)
 class Job:
-    """One propagation. `total` is the number of frames it will compute, by the best knowledge so far."""
+    """One propagation. total: frames it will compute, by the best knowledge so far. at: the frame in work, or the last one."""
 
     job_id: str
     session_id: str
     total: int
     state: JobState = JobState.RUNNING
+    done: int = 0
     error: ServiceError | None = None
-    error_frame: int | None = None
+    at: int | None = None
     results: list[FrameResult] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     cancel_requested: bool = False
@@ -63,24 +64,29 @@ class Job:
     @property
     def frames_per_second(self) -> float:
         """Frames computed per second so far."""
-        return len(self.results) / max(self.elapsed_s, 1e-9)
+        return self.done / max(self.elapsed_s, 1e-9)
 
     def add(self, result: FrameResult) -> None:
         """Publish a frame."""
         self.results.append(result)
+        self.done += 1
         self._tell()
 
-    def finish(self, state: JobState, error: ServiceError | None = None, error_frame: int | None = None) -> None:
+    def finish(self, state: JobState, error: ServiceError | None = None) -> None:
         """Publish the end."""
-        self.state, self.error, self.error_frame = state, error, error_frame
+        self.state, self.error = state, error
         if state is JobState.DONE:
-            self.total = len(self.results)
+            self.total = self.done
         self.finished_at = time.monotonic()
         self._tell()
 
     def cancel(self) -> None:
         """Ask the job to stop; the frame in work is still finished and stored."""
         self.cancel_requested = True
+
+    def release(self) -> None:
+        """Let go of the results of a job that has ended; its figures stay. Who follows it already reads on."""
+        self.results = []
 
     async def wait(self) -> None:
         """Wait for the end, whatever it is."""
@@ -89,10 +95,10 @@ class Job:
 
     async def follow(self, start: int = 0) -> AsyncIterator[FrameResult]:
         """Yield the frames from the `start`-th computed one on, as they come, until the job ends."""
-        position = start
+        results, position = self.results, start
         while True:
-            while position < len(self.results):
-                yield self.results[position]
+            while position < len(results):
+                yield results[position]
                 position += 1
             if not self.running:
                 return

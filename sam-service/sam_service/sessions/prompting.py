@@ -28,7 +28,7 @@ class Prompting:
         """Add an object by its first prompt. Raises Conflict where the object exists, InvalidPrompt, NotFound."""
         session = self._sessions.get(session_id)
         await self._sessions.require_frame(session, frame_index)
-        prompt = check_prompt(raw, *session.size)
+        prompt = await self._sessions.in_pool(lambda: check_prompt(raw, *session.size))
         if not is_positive(prompt):
             raise InvalidPrompt("an object's first prompt needs a positive point (label 1), a box or a mask", field="labels")
         async with session.exclusive():
@@ -48,12 +48,13 @@ class Prompting:
         session = self._sessions.get(session_id)
         session.require_object(object_id)
         await self._sessions.require_frame(session, frame_index)
-        new = check_prompt(raw, *session.size)
+        new = await self._sessions.in_pool(lambda: check_prompt(raw, *session.size))
         async with session.exclusive():
             on_frames = session.require_object(object_id)
             prompt = merge(on_frames.get(frame_index), new, replace=replace)
-            if not on_frames and not is_positive(prompt):
-                raise InvalidPrompt("the object has no prompt left; it needs a positive point, a box or a mask", field="labels")
+            if not on_frames.keys() - {frame_index} and not is_positive(prompt):
+                raise InvalidPrompt("the object has no other prompt; this one needs a positive point (label 1), a box or a "
+                                    "mask", field="labels")
             payload = _payload(raw) | ({"replace": True} if replace else {})
             return await self._act(session, PromptKind.REFINE, object_id, frame_index, prompt, payload)
 
@@ -64,8 +65,8 @@ class Prompting:
             session.require_object(object_id)
             await require_bank(self._sessions, session)
             sequence = self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
-            del session.prompts[object_id]
             await forget(self._sessions, session, object_id)
+            del session.prompts[object_id]
             self._sessions.store.settle_prompt(session_id, sequence)
 
     async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
@@ -83,8 +84,8 @@ class Prompting:
             await require_bank(self._sessions, session)
             for known, at in cleared:
                 sequence = self._sessions.store.append_prompt(session_id, PromptKind.CLEAR, known, at, {})
-                del session.prompts[known][at]
                 await take_back(self._sessions, session, known, at)
+                del session.prompts[known][at]
                 self._sessions.store.settle_prompt(session_id, sequence)
             return len(cleared)
 
@@ -92,11 +93,15 @@ class Prompting:
                    payload: dict[str, Any]) -> MaskRecord:
         store = self._sessions.store
         await require_bank(self._sessions, session)
-        sequence = store.append_prompt(session.session_id, kind, object_id, frame_index, payload)
+        sequence = await self._sessions.in_pool(
+            lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload))
+        answered = False
         try:
             record = await answer(self._sessions, session, object_id, frame_index, prompt)
+            answered = True
             store.settle_prompt(session.session_id, sequence, [record])
         except BaseException:
+            session.memory_is_stale = answered  # the memory holds an answer that the client never got
             store.retract_prompt(sequence)
             raise
         session.set_prompt(object_id, frame_index, prompt)

@@ -18,7 +18,7 @@ from sam_service.core.features import Frame
 from sam_service.errors import Conflict, EngineError, InvalidInput, NotFound, NotReady, QueueFull, ServiceError
 from sam_service.sessions.jobs import FrameResult, Job, JobState
 from sam_service.sessions.recovery import require_bank
-from sam_service.sessions.render import to_record
+from sam_service.sessions.render import absent, to_record
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 
@@ -44,6 +44,7 @@ class _Plan:
     """Frames in the order of computation: `forward`, where a stop of None is the clip's end, then `backward`."""
 
     objects: tuple[int, ...]
+    start: int
     forward: tuple[int, int | None] | None
     backward: range
 
@@ -71,17 +72,28 @@ def _directed(objects: tuple[int, ...], start: int, end: int | None, direction: 
             if end is not None and end < start:
                 raise InvalidInput(f"end_frame {end} lies before the start, frame {start}; going forward it must not",
                                    field="end_frame")
-            return _Plan(objects, (start, None if end is None else end + 1), range(0))
+            return _Plan(objects, start, (start, None if end is None else end + 1), range(0))
         case "backward":
             if end is not None and end > start:
                 raise InvalidInput(f"end_frame {end} lies after the start, frame {start}; going backward it must not",
                                    field="end_frame")
-            return _Plan(objects, None, range(start, (end or 0) - 1, -1))
+            return _Plan(objects, start, None, range(start, (end or 0) - 1, -1))
         case "both":
             if end is not None and end < start:
                 raise InvalidInput(f"end_frame {end} lies before the start, frame {start}; with both directions it bounds "
                                    "the way forward", field="end_frame")
-            return _Plan(objects, (start, None if end is None else end + 1), range(start - 1, -1, -1))
+            return _Plan(objects, start, (start, None if end is None else end + 1), range(start - 1, -1, -1))
+
+
+def _plan(session: Session, request: PropagationRequest) -> _Plan:
+    """What a request means for a session as it is now. Raises Conflict, NotFound, InvalidInput."""
+    chosen = tuple(session.prompts) if request.object_ids is None else tuple(dict.fromkeys(request.object_ids))
+    prompted = [frame for object_id in chosen for frame in session.require_object(object_id, "object_ids")]
+    if not prompted:
+        raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"
+                       if request.object_ids is not None else None, code="nothing_to_propagate")
+    start = min(prompted) if request.start_frame is None else request.start_frame
+    return _directed(chosen, start, request.end_frame, request.direction)
 
 
 class Propagation:
@@ -98,19 +110,19 @@ class Propagation:
         """
         session = self._sessions.get(session_id)
         self._sessions.engine.require_ready()
-        plan = await self._plan(session, request)
+        await self._require_bounds(session, request)
         async with session.exclusive():
             if session.busy:
                 raise Conflict("a propagation runs on this session already; cancel it or wait for its end",
                                code="propagation_running")
+            plan = _plan(session, request)
+            await self._require(session, plan.start, "start_frame")
             await require_bank(self._sessions, session)
+            if session.job is not None:
+                session.job.release()
             job = Job(secrets.token_hex(16), session_id, plan.total(session.frames.num_frames))
             session.job = self._jobs[job.job_id] = job
-            while len(self._jobs) > KEPT_JOBS:
-                oldest = next((known for known, kept in self._jobs.items() if not kept.running), None)
-                if oldest is None:
-                    break
-                del self._jobs[oldest]
+            self._forget_old_jobs()
             job.task = asyncio.create_task(self._run(session, job, plan), name=f"propagate-{session_id}")
         return job
 
@@ -120,19 +132,16 @@ class Propagation:
             raise NotFound("there is no such job", field="job_id")
         return self._jobs[job_id]
 
-    async def _plan(self, session: Session, request: PropagationRequest) -> _Plan:
-        chosen = list(session.prompts) if request.object_ids is None else list(dict.fromkeys(request.object_ids))
-        prompted = {object_id: list(session.require_object(object_id, "object_ids")) for object_id in chosen}
-        firsts = [min(frames) for frames in prompted.values() if frames]
-        if not firsts:
-            raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"
-                           if request.object_ids is not None else None, code="nothing_to_propagate")
-        objects = tuple(object_id for object_id, frames in prompted.items() if frames)
-        start = min(firsts) if request.start_frame is None else request.start_frame
-        await self._require(session, start, "start_frame")
-        if request.end_frame is not None:
-            await self._require(session, request.end_frame, "end_frame")
-        return _directed(objects, start, request.end_frame, request.direction)
+    def _forget_old_jobs(self) -> None:
+        for job_id in [job_id for job_id, job in self._jobs.items() if not job.running][:max(0, len(self._jobs) - KEPT_JOBS)]:
+            del self._jobs[job_id]
+
+    async def _require_bounds(self, session: Session, request: PropagationRequest) -> None:
+        """Wait for the frames that a request names; done before the session is locked, since it can take long."""
+        for field in ("start_frame", "end_frame"):
+            frame = getattr(request, field)
+            if frame is not None:
+                await self._require(session, frame, field)
 
     async def _require(self, session: Session, frame: int, field: str) -> None:
         try:
@@ -142,49 +151,62 @@ class Propagation:
 
     async def _run(self, session: Session, job: Job, plan: _Plan) -> None:
         """Compute a job's frames. While a step runs, the next frame is read and the one before is compressed and stored."""
-        state, failure, at = JobState.CANCELLED, None, None
+        state, failure = JobState.CANCELLED, None
+        publishing: asyncio.Task[None] | None = None
         try:
             num_frames = await self._sessions.require_length(session)
-            frames = self._frames(session, job, plan)
-            current = await anext(frames, None)
-            step = await self._queue(session, plan, current, num_frames) if current is not None else None
-            while current is not None and step is not None:
-                following = await anext(frames, None)
-                at = current.frame.index
-                result = await step
-                step = None
-                if following is not None and not job.cancel_requested:
-                    step = await self._queue(session, plan, following, num_frames)
-                await self._publish(session, job, at, result)
-                current = following
+            async for turn in self._turns(session, job, plan):
+                result = await (await self._queue(session, plan, turn, num_frames))
+                if publishing is not None:
+                    await publishing
+                publishing = asyncio.create_task(self._publish(session, job, plan, turn.frame.index, result))
             state = JobState.CANCELLED if job.cancel_requested else JobState.DONE
         except ServiceError as error:
             state, failure = JobState.FAILED, error
         except Exception:
             logger.exception("propagation of session %s failed", session.session_id)
             state, failure = JobState.FAILED, EngineError("the propagation failed; the service's log says why")
+        try:
+            if publishing is not None:
+                await publishing
+        except ServiceError as error:
+            state, failure = JobState.FAILED, failure or error
+        except Exception:
+            logger.exception("a frame of session %s could not be stored", session.session_id)
+            state, failure = JobState.FAILED, failure or EngineError("a frame could not be stored; the service's log says why")
         finally:
-            job.finish(state, failure, at if failure else None)
+            job.finish(state, failure)
 
-    async def _frames(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[_Turn]:
-        """The frames in order, each once it is extracted and with its reading begun, until the job is cancelled."""
+    async def _turns(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[_Turn]:
+        """The frames in order, each once it is extracted; the one after it is read ahead where it is there already."""
+        ahead: dict[int, Frame] = {}
+        async for index, reverse in self._order(session, job, plan):
+            frame = ahead.pop(index, None) or self._sessions.frame(session, index)
+            after = index - 1 if reverse else index + 1
+            ahead = {after: self._sessions.frame(session, after)} if 0 <= after < session.frames.frames_ready else {}
+            yield _Turn(frame, reverse)
+
+    async def _order(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[tuple[int, bool]]:
+        """Frames and whether they are reached going backward, until the job is cancelled."""
         index, stop = plan.forward if plan.forward is not None else (0, 0)
         while not job.cancel_requested and (stop is None or index < stop):
+            job.at = index
             try:
                 await self._sessions.require_frame(session, index, timeout_s=1.0)
             except NotReady:
                 continue
             except NotFound:
                 break
-            yield _Turn(self._sessions.frame(session, index), reverse=False)
+            yield index, False
             index += 1
         for index in plan.backward:
             if job.cancel_requested:
                 return
-            yield _Turn(self._sessions.frame(session, index), reverse=True)
+            job.at = index
+            yield index, True
 
     async def _queue(self, session: Session, plan: _Plan, turn: _Turn, num_frames: int) -> asyncio.Future[StepResult]:
-        """Queue the step of a frame. A full queue is waited for."""
+        """Queue the step of a frame, and return its future. A full queue is waited for."""
         while True:
             try:
                 return asyncio.wrap_future(self._sessions.engine.step(
@@ -193,14 +215,26 @@ class Propagation:
             except QueueFull:
                 await asyncio.sleep(BACKOFF_S)
 
-    async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
-        """Store a frame's masks, then tell whoever follows the job."""
-        size, image_size = session.size, session.record.image_size
+    async def _publish(self, session: Session, job: Job, plan: _Plan, index: int, step: StepResult) -> None:
+        """Store a frame's masks, then tell whoever follows the job.
 
-        def store() -> FrameResult:
-            masks = tuple(to_record(output, image_size, *size, step.elapsed_ms) for output in step.outputs)
-            self._sessions.store.put_masks(session.session_id, masks)
-            return FrameResult(index, session.frames.timestamp_s(index), masks)
+        An object that was removed meanwhile is left out, one without a prompt is absent, and the stored answer to a prompt
+        on this very frame stays.
+        """
+        width, height = session.size
+        async with session.lock:
+            objects = [object_id for object_id in plan.objects if object_id in session.prompts]
+            answered = {object_id for object_id in objects if index in session.prompts[object_id]}
+            prompted = {object_id for object_id in objects if session.prompts[object_id]}
 
-        job.total = max(job.total, len(job.results) + 1)
-        job.add(await self._sessions.in_pool(store))
+            def store() -> FrameResult:
+                found = {output.object_id: to_record(output, session.record.image_size, width, height, step.elapsed_ms)
+                         for output in step.outputs if output.object_id in prompted}
+                self._sessions.store.put_masks(
+                    session.session_id, [mask for object_id, mask in found.items() if object_id not in answered])
+                masks = [found.get(object_id) or absent(index, object_id, width, height) for object_id in objects]
+                return FrameResult(index, session.frames.timestamp_s(index), tuple(masks))
+
+            result = await self._sessions.in_pool(store)
+        job.total = max(job.total, job.done + 1)
+        job.add(result)

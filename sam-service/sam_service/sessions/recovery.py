@@ -1,7 +1,7 @@
 """The tracking memory of a session, brought back after a restart.
 
 Memories are read back from disk. Prompts that were written down and not acted on before the process ended are acted on now;
-where another network answers than the one that made the memories, all prompts are acted on anew.
+where a memory is damaged, or another network answers than the one that made it, all prompts are acted on anew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from sam_service.core.prompts import Prompt
+from sam_service.errors import MemoryUnreadable
 from sam_service.sessions.render import to_record
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
@@ -30,25 +31,31 @@ async def answer(sessions: SessionService, session: Session, object_id: int, fra
 
 async def forget(sessions: SessionService, session: Session, object_id: int) -> None:
     """Drop an object's memory and masks."""
-    await asyncio.wrap_future(sessions.engine.submit(lambda: session.bank.remove(object_id)))
+    await asyncio.wrap_future(sessions.engine.tidy(lambda: session.bank.remove(object_id)))
     sessions.store.delete_masks(session.session_id, object_id)
 
 
 async def take_back(sessions: SessionService, session: Session, object_id: int, frame_index: int) -> None:
-    """Act on a cleared prompt: an object without a prompt left loses its memory and its masks."""
-    if session.prompts[object_id]:
-        memory = session.bank.object(object_id)
-        await asyncio.wrap_future(sessions.engine.submit(lambda: memory.clear_prompt(frame_index)))
+    """Act on a prompt that is cleared: an object without another one loses its memory and its masks."""
+    if session.prompts[object_id].keys() - {frame_index}:
+        await asyncio.wrap_future(sessions.engine.tidy(lambda: session.bank.object(object_id).clear_prompt(frame_index)))
     else:
         await forget(sessions, session, object_id)
 
 
 async def require_bank(sessions: SessionService, session: Session) -> None:
     """Bring back the memory of a session that an earlier process left; does nothing once that is done."""
+    if session.memory_is_stale:
+        await _rebuild(sessions, session)
     if session.bank_restored:
         return
-    await asyncio.wrap_future(sessions.engine.submit(session.bank.restore))
-    if session.record.model != sessions.engine.identity:
+    try:
+        await asyncio.wrap_future(sessions.engine.tidy(session.bank.restore))
+        session.memory_is_stale = session.record.model != sessions.engine.identity
+    except MemoryUnreadable as error:
+        logger.warning("session %s: %s", session.session_id, error.message)
+        session.memory_is_stale = True
+    if session.memory_is_stale:
         await _rebuild(sessions, session)
     for line in session.unsettled:
         masks = []
@@ -61,7 +68,7 @@ async def require_bank(sessions: SessionService, session: Session) -> None:
             case PromptKind.REMOVE:
                 await forget(sessions, session, line.object_id)
             case PromptKind.CLEAR:
-                if line.object_id in session.prompts:
+                if line.object_id in session.prompts:  # the replay has struck the prompt out already
                     await take_back(sessions, session, line.object_id, line.frame_index)
         sessions.store.settle_prompt(session.session_id, line.sequence, masks)
     session.unsettled.clear()
@@ -69,12 +76,13 @@ async def require_bank(sessions: SessionService, session: Session) -> None:
 
 
 async def _rebuild(sessions: SessionService, session: Session) -> None:
-    logger.info("session %s was tracked by %s and goes on with %s", session.session_id, session.record.model,
+    logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session.session_id, session.record.model,
                 sessions.engine.identity)
-    await asyncio.wrap_future(sessions.engine.submit(session.bank.clear))
+    await asyncio.wrap_future(sessions.engine.tidy(session.bank.clear))
     for object_id, on_frames in session.prompts.items():
         for frame_index, prompt in sorted(on_frames.items()):
             await sessions.require_frame(session, frame_index)
             record = await answer(sessions, session, object_id, frame_index, prompt)
             sessions.store.put_masks(session.session_id, [record])
     session.record = sessions.store.set_model(session.record, sessions.engine.identity)
+    session.memory_is_stale = False

@@ -24,6 +24,12 @@ def to_record(output: ObjectOutput, image_size: int, width: int, height: int, el
                       elapsed_ms)
 
 
+def absent(frame_index: int, object_id: int, width: int, height: int) -> MaskRecord:
+    """The empty mask of an object that has nothing to be tracked from."""
+    counts = encode_rle(np.zeros((height, width), bool))["counts"]
+    return MaskRecord(frame_index, object_id, height, width, counts, score=0.0, object_score=0.0, elapsed_ms=0.0)
+
+
 def upsample(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
     """Bilinear logits of (height, width) from (S/4, S/4), pixel centres aligned as in torch's `align_corners=False`."""
     return np.asarray(cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

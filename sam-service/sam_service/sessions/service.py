@@ -21,7 +21,7 @@ from sam_service.core.engine import Engine
 from sam_service.core.features import Frame, to_square
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
-from sam_service.errors import Gone, InvalidInput, NotFound, ServiceError, TooManySessions
+from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
@@ -35,6 +35,9 @@ T = TypeVar("T")
 UPLOAD_PREFIX = "upload-"
 FIRST_FRAME_TIMEOUT_S = 60.0
 FRAME_TIMEOUT_S = 600.0
+WAIT_SLICE_S = 1.0
+TOUCH_INTERVAL_S, BUSY_TOUCH_INTERVAL_S = 1.0, 60.0
+LENGTH_THAT_MATTERS = 16  # SAM 2 scales the time of object pointers by the clip's length below this
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,14 @@ class SessionService:
         self._opening += 1
         session_id = secrets.token_hex(16)
         folder = self._folder / session_id
+        session = None
         try:
             session = await self.in_pool(lambda: self._create(session_id, name, options, image_size, path, upload))
+            await self.require_frame(session, 0, timeout_s=FIRST_FRAME_TIMEOUT_S)
+            self.store.create(session.record)
         except BaseException:
+            if session is not None:
+                await self.in_pool(session.extraction.cancel)
             await self.in_pool(lambda: shutil.rmtree(folder, ignore_errors=True))
             raise
         finally:
@@ -106,58 +114,74 @@ class SessionService:
     def get(self, session_id: str) -> Session:
         """A session, which counts as a use of it. Raises NotFound, or Gone where it has expired."""
         session = self._sessions.get(session_id)
-        if session is None:
+        if session is None or session.closed:
             if self.store.is_expired(session_id):
                 raise Gone("this session has expired and everything it held was freed", field="session_id")
             raise NotFound("there is no such session", field="session_id")
-        now = self.clock()
-        if now - session.last_used_at > 1.0:
-            self.store.touch(session_id, now)
-        session.last_used_at = now
+        self._use(session, TOUCH_INTERVAL_S)
         return session
 
     def sessions(self) -> list[Session]:
         """All open sessions, oldest first; looking does not count as a use."""
-        return list(self._sessions.values())
+        return [session for session in self._sessions.values() if not session.closed]
 
     def expires_at(self, session: Session) -> float:
         """When a session expires if it is left alone, in seconds since 1970."""
         return session.last_used_at + self.limits.ttl_s
 
-    async def delete(self, session_id: str, *, expired: bool = False) -> None:
+    async def delete(self, session_id: str) -> None:
         """Stop all work of a session and free everything it holds. Unknown ids are no error."""
-        session = self._sessions.pop(session_id, None)
-        if session is None:
-            return
-        if session.job is not None:
-            session.job.cancel()
-            await session.job.wait()
-        async with session.lock:
-            session.closed = True
-            self.engine.forget(session_id)
-            await self.in_pool(session.extraction.cancel)
-            self.store.delete(session_id, expired=expired)
-            await self.in_pool(lambda: shutil.rmtree(session.folder, ignore_errors=True))
-        logger.info("session %s %s", session_id, "expired" if expired else "deleted")
+        session = self._sessions.get(session_id)
+        if session is not None and not session.closed:
+            await self._free(session, expired=False)
 
     async def expire(self) -> None:
         """Delete the sessions that were not used for their time to live; running work keeps its session alive."""
-        for session in self.sessions():
+        for session in list(self._sessions.values()):
             if session.busy:
-                session.last_used_at = self.clock()
-            elif self.clock() > self.expires_at(session):
-                await self.delete(session.session_id, expired=True)
+                self._use(session, BUSY_TOUCH_INTERVAL_S)
+            elif session.left_over or (not session.closed and self.clock() > self.expires_at(session)):
+                await self._free(session, expired=not session.left_over)
+
+    async def _free(self, session: Session, *, expired: bool) -> None:
+        """Close a session to all that comes, stop what runs, free what it holds. What fails is tried again by `expire`."""
+        session.closed, session.left_over = True, False
+        try:
+            await self.in_pool(session.extraction.cancel)
+            async with session.lock:
+                pass  # whatever held it was let in before the session was closed; nothing comes after it
+            if session.job is not None:
+                session.job.cancel()
+                await session.job.wait()
+                session.job.release()
+            async with session.lock:
+                self.engine.forget(session.session_id)
+                self.store.delete(session.session_id, expired=expired)
+                await self.in_pool(lambda: shutil.rmtree(session.folder, ignore_errors=True))
+        except BaseException:
+            session.left_over = True
+            raise
+        del self._sessions[session.session_id]
+        logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
+
+    def _use(self, session: Session, interval_s: float) -> None:
+        """Note a use, in the store at most every `interval_s` seconds."""
+        now = self.clock()
+        if now - session.last_used_at > interval_s:
+            self.store.touch(session.session_id, now)
+            session.last_used_at = now
 
     def restore(self) -> None:
         """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
+        known: set[str] = set()
         for record in self.store.sessions():
+            known.add(record.session_id)
             try:
                 self._sessions[record.session_id] = self._restored(record)
-            except (ServiceError, OSError):
-                logger.exception("session %s cannot be restored and is dropped", record.session_id)
-                self.store.delete(record.session_id, expired=False)
+            except Exception:  # one session that cannot be read must not keep the others away
+                logger.exception("session %s cannot be restored; its files are left in %s", record.session_id, self._folder)
         for folder in self._folder.iterdir():
-            if folder.name not in self._sessions:
+            if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
         for leftover in self._folder.parent.glob(f"{UPLOAD_PREFIX}*"):
             leftover.unlink()
@@ -167,10 +191,10 @@ class SessionService:
     async def close(self) -> None:
         """Stop all work; sessions stay on disk for the next process."""
         for session in self.sessions():
+            await self.in_pool(session.extraction.cancel)
             if session.job is not None:
                 session.job.cancel()
                 await session.job.wait()
-            await self.in_pool(session.extraction.cancel)
         self.pool.shutdown()
         self._waiters.shutdown(wait=False)
 
@@ -182,17 +206,22 @@ class SessionService:
 
     async def require_frame(self, session: Session, index: int, *, timeout_s: float = FRAME_TIMEOUT_S) -> None:
         """Wait until a frame is extracted. Raises NotFound past the end of the video, NotReady when it takes too long."""
-        if not 0 <= index < session.frames.frames_ready:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._waiters, session.frames.wait_for, index, timeout_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not 0 <= index < session.frames.frames_ready:
+            slice_s = min(WAIT_SLICE_S, max(0.0, deadline - loop.time()))
+            try:
+                await loop.run_in_executor(self._waiters, session.frames.wait_for, index, slice_s)
+            except NotReady:
+                if session.closed or loop.time() >= deadline:
+                    raise
 
     async def require_length(self, session: Session) -> int:
-        """The clip's length as the network needs it: exact when short, else a number of frames that is surely there."""
-        enough = 16
-        if session.frames.frames_ready < enough and not session.frames.complete:
+        """The clip's length as far as the network needs it, which is up to 16 frames."""
+        if session.frames.num_frames < LENGTH_THAT_MATTERS and not session.frames.complete:
             with contextlib.suppress(NotFound):  # the clip is shorter, and then its length is known
-                await self.require_frame(session, enough - 1)
-        return session.frames.frames_ready
+                await self.require_frame(session, LENGTH_THAT_MATTERS - 1)
+        return min(session.frames.num_frames, LENGTH_THAT_MATTERS)
 
     def frame(self, session: Session, index: int) -> Frame:
         """A frame for the engine, read and squashed on this machine's pool while the engine does something else."""
@@ -228,12 +257,6 @@ class SessionService:
         session = self._session(record, folder, frames)
         session.bank_restored = True
         session.extraction.start()
-        try:
-            frames.wait_for(0, FIRST_FRAME_TIMEOUT_S)
-            self.store.create(record)
-        except BaseException:
-            session.extraction.cancel()
-            raise
         return session
 
     def _restored(self, record: SessionRecord) -> Session:

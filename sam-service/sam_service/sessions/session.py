@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from sam_service.core.memory_bank import MemoryBank
@@ -17,15 +18,18 @@ from sam_service.sessions.store import PromptKind, PromptRecord, SessionRecord
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 
-FIRST_OBJECT_ID = 1
+FIRST_OBJECT_ID, MAX_OBJECT_ID = 1, 2**31 - 1
 
 
 @dataclass(slots=True)
 class Session:
     """The live side of a stored session.
 
+    closed: it is being deleted. left_over: deleting it failed and is to be tried again. memory_is_stale: the memory has to be
+    rebuilt from the prompts.
+
     prompts: by object and frame, all that an object is prompted with there. unsettled: prompts that an earlier process wrote
-    down and did not act on. highest_object_id: of all objects that there ever were, so that no id gets a second meaning.
+    down and did not act on. highest_object_id: of all objects that there ever were, so that none is chosen twice.
     """
 
     record: SessionRecord
@@ -39,6 +43,8 @@ class Session:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bank_restored: bool = False
     closed: bool = False
+    left_over: bool = False
+    memory_is_stale: bool = False
     unsettled: list[PromptRecord] = field(default_factory=list)
     highest_object_id: int = FIRST_OBJECT_ID - 1
 
@@ -74,8 +80,10 @@ class Session:
         return self.prompts[object_id]
 
     def free_object_id(self) -> int:
-        """An object id that was never used in this session."""
-        return self.highest_object_id + 1
+        """An object id that was never used in this session, as long as there is one; then one that is not in use."""
+        if self.highest_object_id < MAX_OBJECT_ID:
+            return self.highest_object_id + 1
+        return next(number for number in count(FIRST_OBJECT_ID) if number not in self.prompts)
 
     def set_prompt(self, object_id: int, frame_index: int, prompt: Prompt) -> None:
         """Note what an object is prompted with on a frame from now on."""

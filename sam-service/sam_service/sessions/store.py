@@ -83,7 +83,7 @@ class SessionStore(Protocol):
     def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None: ...
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None: ...
     def delete_masks(self, session_id: str, object_id: int) -> None: ...
-    def masked_frames(self, session_id: str) -> dict[int, int]: ...
+    def masked_frames(self, session_id: str) -> list[int]: ...
     def close(self) -> None: ...
 
 
@@ -101,12 +101,13 @@ CREATE TABLE IF NOT EXISTS masks (
     object_id INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL, counts TEXT NOT NULL,
     score REAL NOT NULL, object_score REAL NOT NULL, elapsed_ms REAL NOT NULL,
     PRIMARY KEY (session_id, frame_index, object_id)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS masks_by_frame ON masks (session_id, frame_index);
 CREATE TABLE IF NOT EXISTS expired (session_id TEXT PRIMARY KEY, at REAL NOT NULL DEFAULT (unixepoch())) STRICT;
 """
 
 
 class SqliteStore:
-    """One SQLite file in WAL mode. Its calls take well under a millisecond; each is one transaction."""
+    """One SQLite file in WAL mode. Each call is one transaction, and all but `masked_frames` take well under a millisecond."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,10 +194,10 @@ class SqliteStore:
         """Remove all masks of an object."""
         self._write("DELETE FROM masks WHERE session_id = :id AND object_id = :object", {"id": session_id, "object": object_id})
 
-    def masked_frames(self, session_id: str) -> dict[int, int]:
-        """Frames with masks, in order, and how many objects have one there."""
-        return dict(self._read("SELECT frame_index, count(*) FROM masks WHERE session_id = :id GROUP BY frame_index "
-                               "ORDER BY frame_index", {"id": session_id}))
+    def masked_frames(self, session_id: str) -> list[int]:
+        """Frames with masks, in order. Takes milliseconds for thousands of them."""
+        return [row[0] for row in self._read("SELECT DISTINCT frame_index FROM masks INDEXED BY masks_by_frame "
+                                             "WHERE session_id = :id ORDER BY frame_index", {"id": session_id})]
 
     def close(self) -> None:
         """Close the file."""
