@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from sam_service.core.meta_layout import POSITION_MATRIX, POSITION_MATRIX_COPY, from_meta, to_meta
-from sam_service.core.nano import build_nano
+from sam_service.core.nano import build_nano, fold_norms
 from sam_service.core.sizes import SIZES, ModelSize, check_image_size, config_for, resize
 from sam_service.errors import InvalidInput, ModelUnavailable
 
@@ -211,6 +211,7 @@ def _load_nano(folder: Path, image_size: int | None) -> tuple[Sam2VideoModel, bo
     model = build_nano(image_size or int(config["image_size"]))
     _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
     model.load_state_dict({name: value.float() for name, value in state.items()})
+    fold_norms(model)
     return model, bool(config.get("proposal", False))
 
 
