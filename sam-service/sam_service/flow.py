@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sam_service.client import FrameMasks, SamClient, ServiceProblem, VideoSessi
 from sam_service.demo_clip import CLICK, render_clip
 from sam_service.export.overlay import OverlayVideo, draw_overlay
 from sam_service.local import local_service
-from sam_service.masks.png import encode_png
+from sam_service.masks.png import decode_png, encode_png
 from sam_service.settings import Settings
 from sam_service.suggest import suggest_point
 from sam_service.video.decoder import silence_decoder
@@ -78,57 +78,61 @@ def _flow(settings: Settings, client: SamClient, url: str, video: Path, prompt: 
         clicked = session.add_object(**prompt)
         say(f"mask      {clicked.area} pixels, score {clicked.score:.2f}")
         count = _write(session, options)
-    say(f"results   {options.out / 'overlay.webm'}, {count} masks in {options.out / 'masks'}, {options.out / 'frame0.png'}")
+    say(f"results   {options.out / 'overlay.webm'}, {count} masks in {options.out / 'masks'}, {options.out / 'first.png'}")
     if options.demo:
         say(f"next      `make serve`, then http://{settings.host}:{settings.port}/docs lists every call")
     return 0
 
 
 def _write(session: VideoSession, options: FlowOptions) -> int:
+    """Propagate and write the masks as they come, then the overlay, which takes longer than the tracking."""
     masks = options.out / "masks"
     masks.mkdir(exist_ok=True)
     for old in masks.glob("[0-9][0-9][0-9][0-9][0-9]_*.png"):
         old.unlink()
-    count, written = 0, 0
+    written: dict[int, list[int]] = {}
     started = time.perf_counter()
+    for frame in progress("propagate", session.propagate(direction=options.direction)):
+        for object_id, found in frame.masks.items():
+            mask_path(masks, frame.index, object_id).write_bytes(encode_png(found.mask))
+        written[frame.index] = list(frame.masks)
+    seconds = time.perf_counter() - started
+    say(f"propagate {len(written)} frames in {seconds:.1f} s, {len(written) / seconds:.1f} frames/s, masks written")
     with OverlayVideo(options.out / "overlay.webm", session.width, session.height, session.info["fps"]) as overlay:
-        frames = session.propagate(direction=options.direction)
-        for frame in sorted_if(options.direction != "forward", progress(frames)):
-            picture = np.frombuffer(session.frame(frame.index), np.uint8)
-            image: NDArray[np.uint8] = np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB), np.uint8)
-            drawn = draw_overlay(image, {object_id: found.mask for object_id, found in frame.masks.items()})
+        for index, object_ids in sorted(written.items()):
+            picture = cv2.imdecode(np.frombuffer(session.frame(index), np.uint8), cv2.IMREAD_COLOR_RGB)
+            image: NDArray[np.uint8] = np.asarray(picture, np.uint8)
+            drawn = draw_overlay(image, {object_id: decode_png(mask_path(masks, index, object_id).read_bytes())
+                                         for object_id in object_ids})
             overlay.add(drawn)
-            count += 1
-            for object_id, found in frame.masks.items():
-                (masks / f"{frame.index:05d}_{object_id}.png").write_bytes(encode_png(found.mask))
-                written += 1
-            if count == 1:
-                cv2.imwrite(str(options.out / "frame0.png"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    say(f"propagate {count} frames in {time.perf_counter() - started:.1f} s, with overlay and masks written")
-    return written
+            if index == min(written):
+                cv2.imwrite(str(options.out / "first.png"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            show("overlay", len(written), index - min(written) + 1)
+    return sum(len(object_ids) for object_ids in written.values())
 
 
-def sorted_if(wanted: bool, frames: Iterable[FrameMasks]) -> Iterable[FrameMasks]:
-    """Frames in the order of the clip, where they were computed in another."""
-    return sorted(frames, key=lambda frame: frame.index) if wanted else frames
+def mask_path(folder: Path, index: int, object_id: int) -> Path:
+    """Where the mask of an object on a frame is written."""
+    return folder / f"{index:05d}_{object_id}.png"
 
 
-def progress(frames: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
-    """Pass frames through and draw a bar with rate and time left on stderr; on anything but a terminal, every tenth."""
+def progress(what: str, frames: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
+    """Pass frames through and show how far they are, with rate and time left."""
     started = time.perf_counter()
-    live = sys.stderr.isatty()
     for frame in frames:
         rate = frame.done / (time.perf_counter() - started)
-        filled = BAR_WIDTH * frame.done // frame.total
-        line = (f"propagate [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {frame.done}/{frame.total} "
-                f"{rate:.1f} frames/s, {(frame.total - frame.done) / rate:.0f} s left")
-        if live:
-            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-        elif frame.done % max(1, frame.total // 10) == 0:
-            print(line, file=sys.stderr, flush=True)
+        show(what, frame.total, frame.done, f" {rate:.1f} frames/s, {(frame.total - frame.done) / rate:.0f} s left")
         yield frame
-    if live:
-        print("\r\033[K", end="", file=sys.stderr)
+
+
+def show(what: str, total: int, done: int, more: str = "") -> None:
+    """Draw a bar on stderr; on anything but a terminal, a line for every tenth."""
+    filled = BAR_WIDTH * done // total
+    line = f"{what:9} [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done}/{total}{more}"
+    if sys.stderr.isatty():
+        print(f"\r{line}\033[K", end="\r\033[K" if done == total else "", file=sys.stderr, flush=True)
+    elif done % max(1, total // 10) == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,7 +39,8 @@ class OverlayVideo:
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
         self._size = (width, height)
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP90"), fps, self._size)
+        with _quiet_stderr():
+            self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP90"), fps, self._size)
         if not self._writer.isOpened():
             raise OSError(f"cannot write the video {path}")
 
@@ -50,3 +53,16 @@ class OverlayVideo:
     def add(self, image: NDArray[np.uint8]) -> None:
         """Append an (H, W, 3) uint8 RGB picture."""
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep out what FFmpeg writes past OpenCV's log level: it grumbles about VP9's tag in WebM, and writes it all the same."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
