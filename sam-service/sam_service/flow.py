@@ -66,7 +66,7 @@ def _flow(settings: Settings, client: SamClient, url: str, video: Path, prompt: 
     model = health["model"]
     say(f"service   {url}, model {model['size']} at {model['image_size']} px on {health['device']}, "
         f"{health['threads']} threads")
-    if "note" in model:
+    if model["note"] is not None:
         say(f"          {model['note']}")
     limit = {} if options.max_frames is None else {"max_frames": options.max_frames}
     with client.open_video(video, **limit) as session:
@@ -99,15 +99,15 @@ def _write(session: VideoSession, options: FlowOptions) -> int:
     seconds = time.perf_counter() - started
     say(f"propagate {len(written)} frames in {seconds:.1f} s, {len(written) / seconds:.1f} frames/s, masks written")
     with OverlayVideo(options.out / "overlay.webm", session.width, session.height, session.info["fps"]) as overlay:
-        for index, object_ids in sorted(written.items()):
+        for done, (index, object_ids) in enumerate(sorted(written.items()), start=1):
             picture = cv2.imdecode(np.frombuffer(session.frame(index), np.uint8), cv2.IMREAD_COLOR_RGB)
             image: NDArray[np.uint8] = np.asarray(picture, np.uint8)
             drawn = draw_overlay(image, {object_id: decode_png(mask_path(masks, index, object_id).read_bytes())
                                          for object_id in object_ids})
             overlay.add(drawn)
-            if index == min(written):
+            if done == 1:
                 cv2.imwrite(str(options.out / "first.png"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-            show("overlay", len(written), index - min(written) + 1)
+            show("overlay", len(written), done)
     return sum(len(object_ids) for object_ids in written.values())
 
 

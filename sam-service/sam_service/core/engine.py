@@ -19,8 +19,9 @@ from sam_service.core.device import DevicePolicy, choose_device, is_apple_silico
 from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
+from sam_service.core.proposal import proposal
 from sam_service.core.quantize import quantize_encoder
-from sam_service.core.sam2_video_predictor import ObjectOutput, Proposer, Sam2VideoPredictor
+from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.sizes import check_image_size
 from sam_service.core.worker import Priority, Worker
 from sam_service.errors import InvalidInput, ModelUnavailable, NotReady, ServiceError
@@ -176,7 +177,7 @@ class Engine:
         else:
             loaded = self._loaded
             self.info = RunningModel(loaded.size, loaded.image_size, str(self._policy.device), quantized, loaded.source,
-                                  loaded.parameters)
+                                     loaded.parameters)
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
                         loaded.size, loaded.source, loaded.parameters / 1e6, loaded.image_size, self._policy.device,
                         self._policy.reason, options.threads, time.perf_counter() - started)
@@ -188,16 +189,11 @@ class Engine:
             loaded = self._loaded
             model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
             self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, features=self._features, proposer=_proposer() if loaded.proposal else None)
+                model, self._policy, features=self._features, proposer=proposal if loaded.proposal else None)
         self._predictors.move_to_end(image_size)
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)
         return self._predictors[image_size]
-
-
-def _proposer() -> Proposer:
-    from sam_service.core.proposal import proposal
-    return proposal
 
 
 def _warm_up(predictor: Sam2VideoPredictor) -> None:

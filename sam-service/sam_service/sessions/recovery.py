@@ -45,16 +45,13 @@ async def take_back(sessions: SessionService, session: Session, object_id: int, 
 
 async def require_bank(sessions: SessionService, session: Session) -> None:
     """Bring back the memory of a session that an earlier process left; does nothing once that is done."""
-    if session.memory_is_stale:
-        await _rebuild(sessions, session)
-    if session.bank_restored:
-        return
-    try:
-        await asyncio.wrap_future(sessions.engine.tidy(session.bank.restore))
-        session.memory_is_stale = session.record.model != sessions.engine.identity
-    except MemoryUnreadable as error:
-        logger.warning("session %s: %s", session.session_id, error.message)
-        session.memory_is_stale = True
+    if not session.bank_restored:
+        session.memory_is_stale |= session.record.model != sessions.engine.identity
+        try:
+            await asyncio.wrap_future(sessions.engine.tidy(session.bank.restore))
+        except MemoryUnreadable as error:
+            logger.warning("session %s: %s", session.session_id, error.message)
+            session.memory_is_stale = True
     if session.memory_is_stale:
         await _rebuild(sessions, session)
     for line in session.unsettled:
