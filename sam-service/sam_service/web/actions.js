@@ -35,7 +35,9 @@ export function bindActions(editor, signal) {
     cursorRemove: () => cursor.click(false),
     cursorCorner: () => cursor.corner(),
     play: ({ repeat }) => repeat || player.toggle(),
-    arrow: (event) => cursor.move(event) || (/Left|Right/.test(event.key) && step((event.key === "ArrowLeft" ? -1 : 1) * (event.shiftKey ? 10 : 1))),
+    arrow: (event) =>
+      cursor.move(event) ||
+      (/Left|Right/.test(event.key) && step((event.key === "ArrowLeft" ? -1 : 1) * (event.shiftKey ? 10 : 1))),
     stepFrame: ({ key }) => step(key === "," ? -1 : 1),
     ends: ({ key }) => editor.userSeek(key === "Home" ? 0 : session.lastFrame),
     speed: ({ key }) => player.changeSpeed(key === "[" ? -1 : 1),
@@ -54,24 +56,44 @@ export function bindActions(editor, signal) {
   listen(actions, signal);
 
   const buttons = {
-    "new-object": actions.newObject, undo: actions.undo, redo: actions.redo,
-    "zoom-in": () => view.zoomStep(1), "zoom-out": () => view.zoomStep(-1), "zoom-fit": actions.fit,
-    "mode-add": () => mode("add"), "mode-remove": () => mode("remove"), "mode-pan": () => mode("pan"),
-    "track-all": actions.trackAll, "track-forward": () => tracking.start("forward"), "track-back": () => tracking.start("back"),
-    "track-range": actions.trackRange, cancel: () => tracking.cancel(),
-    first: () => editor.userSeek(0), last: () => editor.userSeek(session.lastFrame),
-    back: () => step(-1), step: () => step(1), play: () => player.toggle(),
-    "weak-next": () => editor.jumpWeak(1), "weak-previous": () => editor.jumpWeak(-1),
-    "open-export": openExport, retry: () => editor.events.retryNow(),
+    "new-object": actions.newObject,
+    undo: actions.undo,
+    redo: actions.redo,
+    "zoom-in": () => view.zoomStep(1),
+    "zoom-out": () => view.zoomStep(-1),
+    "zoom-fit": actions.fit,
+    "mode-add": () => mode("add"),
+    "mode-remove": () => mode("remove"),
+    "mode-pan": () => mode("pan"),
+    "track-all": actions.trackAll,
+    "track-forward": () => tracking.start("forward"),
+    "track-back": () => tracking.start("back"),
+    "track-range": actions.trackRange,
+    cancel: () => tracking.cancel(),
+    first: () => editor.userSeek(0),
+    last: () => editor.userSeek(session.lastFrame),
+    back: () => step(-1),
+    step: () => step(1),
+    play: () => player.toggle(),
+    "weak-next": () => editor.jumpWeak(1),
+    "weak-previous": () => editor.jumpWeak(-1),
+    "open-export": openExport,
+    retry: () => editor.events.retryNow(),
   };
   for (const [id, act] of Object.entries(buttons)) byId(id).addEventListener("click", act, { signal });
   byId("speed").addEventListener("change", (event) => player.setSpeed(Number(event.target.value)), { signal });
-  byId("frame-number").addEventListener("change", (event) => {
-    if (event.target.value !== "") editor.userSeek(Number(event.target.value));
-    event.target.value = session.frame;
-  }, { signal });
+  byId("frame-number").addEventListener(
+    "change",
+    (event) => {
+      if (event.target.value !== "") editor.userSeek(Number(event.target.value));
+      event.target.value = session.frame;
+    },
+    { signal },
+  );
   mode("add");
-  const enableExport = () => { byId("open-export").disabled = !session.objects.size; };
+  const enableExport = () => {
+    byId("open-export").disabled = !session.objects.size;
+  };
   session.on("objects", enableExport);
   enableExport();
 }

@@ -64,27 +64,38 @@ export function upload(file, options, progress) {
   form.append("file", file, file.name);
   const sending = new XMLHttpRequest();
   let cancelled = false;
-  const attempt = () => new Promise((resolve, reject) => {
-    const key = apiKey();
-    sending.open("POST", url("initialize"));
-    if (key) sending.setRequestHeader("X-API-Key", key);
-    sending.responseType = "json";
-    sending.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
-    sending.onerror = () => reject(new Unreachable());
-    sending.onabort = () => reject(new DOMException("cancelled", "AbortError"));
-    sending.onload = () => {
-      if (sending.status < 300) resolve(sending.response);
-      else if (sending.status === 401) wantKey(key).then(() => resolve(attempt()), reject);
-      else reject(new Problem(sending.status, sending.response || {}));
-    };
-    sending.send(form);
-  });
-  return { done: attempt(), cancel: () => { cancelled || sending.abort(); cancelled = true; } };
+  const attempt = () =>
+    new Promise((resolve, reject) => {
+      const key = apiKey();
+      sending.open("POST", url("initialize"));
+      if (key) sending.setRequestHeader("X-API-Key", key);
+      sending.responseType = "json";
+      sending.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
+      sending.onerror = () => reject(new Unreachable());
+      sending.onabort = () => reject(new DOMException("cancelled", "AbortError"));
+      sending.onload = () => {
+        if (sending.status < 300) resolve(sending.response);
+        else if (sending.status === 401) wantKey(key).then(() => resolve(attempt()), reject);
+        else reject(new Problem(sending.status, sending.response || {}));
+      };
+      sending.send(form);
+    });
+  return {
+    done: attempt(),
+    cancel: () => {
+      cancelled || sending.abort();
+      cancelled = true;
+    },
+  };
 }
 
 /** Ask for the key, once for all the calls that were refused together. */
 export async function wantKey(refused) {
   if (apiKey() !== refused) return; // another call has got one meanwhile
-  asking ??= askForKey(refused !== null).then((key) => sessionStorage.setItem(KEY, key)).finally(() => { asking = null; });
+  asking ??= askForKey(refused !== null)
+    .then((key) => sessionStorage.setItem(KEY, key))
+    .finally(() => {
+      asking = null;
+    });
   await asking;
 }

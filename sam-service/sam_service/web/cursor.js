@@ -2,7 +2,8 @@
 
 import { announce } from "./say.js";
 
-const STEP = 4, LARGE_STEP = 32;
+const STEP = 4,
+  LARGE_STEP = 32;
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Cursor {

@@ -20,7 +20,8 @@ export function setUpDialogs() {
 
 /** Ask for the API key until something is typed. */
 function askForKey(wasRefused) {
-  const dialog = byId("key-dialog"), field = byId("key");
+  const dialog = byId("key-dialog"),
+    field = byId("key");
   byId("key-error").hidden = !wasRefused;
   byId("key-error").textContent = "The service refused this key.";
   field.value = "";
@@ -58,9 +59,14 @@ export async function showModel(stopped = () => false) {
   byId("model").hidden = false;
   byId("model").textContent = `${shown} · ${health.device}`;
   byId("model").title = note ? sentence(note) : "Which model answers";
-  facts(byId("model-facts"), { Model: shown, Weights: source, Parameters: `${(parameters / 1e6).toFixed(1)} million`,
-    Input: `${side} × ${side} pixels`, Device: `${health.device}${quantized ? ", INT8" : ""}, ${health.threads} threads`,
-    Service: health.version });
+  facts(byId("model-facts"), {
+    Model: shown,
+    Weights: source,
+    Parameters: `${(parameters / 1e6).toFixed(1)} million`,
+    Input: `${side} × ${side} pixels`,
+    Device: `${health.device}${quantized ? ", INT8" : ""}, ${health.threads} threads`,
+    Service: health.version,
+  });
   byId("model-note").textContent = note ? sentence(note) : "";
   byId("start-model").textContent = note ? sentence(note) : `${shown} answers, on ${health.device}.`;
   byId("embedded").hidden = !note;
@@ -69,10 +75,13 @@ export async function showModel(stopped = () => false) {
 }
 
 function facts(list, rows) {
-  list.replaceChildren(...Object.entries(rows).flatMap(([name, value]) => {
-    const term = document.createElement("dt"), words = document.createElement("dd");
-    term.textContent = name;
-    words.textContent = value;
-    return [term, words];
-  }));
+  list.replaceChildren(
+    ...Object.entries(rows).flatMap(([name, value]) => {
+      const term = document.createElement("dt"),
+        words = document.createElement("dd");
+      term.textContent = name;
+      words.textContent = value;
+      return [term, words];
+    }),
+  );
 }

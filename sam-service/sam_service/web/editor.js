@@ -17,34 +17,51 @@ import { Timeline, clock } from "./timeline.js";
 import { Tracking } from "./tracking.js";
 import { View } from "./view.js";
 
-const PREFETCHED_MASKS = 10, FRAME_KEPT_MS = 300;
+const PREFETCHED_MASKS = 10,
+  FRAME_KEPT_MS = 300;
 const byId = (id) => document.getElementById(id);
 
 export class Editor {
   /** Open the editor of a session whose state is `info`; `leave(problem)` is called when the session is gone. */
   constructor(info, frame, leave) {
     byId("editor").hidden = false;
+    byId("offline").hidden = true;
     this.closing = new AbortController();
     this.leave = leave;
-    const session = this.session = new Session(info);
+    const session = (this.session = new Session(info));
     session.frame = Math.min(Math.max(0, frame || 0), session.lastFrame);
     this.frames = new Frames(session, (came) => this.onFrameCame(came), failed);
     this.masks = new Masks(session, (came) => came === this.stage?.shownFrame && this.stage.redraw(), failed);
     this.view = new View(() => this.onView());
     this.stage = new Stage(byId("canvas"), session, this.view, this.frames, this.masks);
-    this.prompting = new Prompting(session, { pending: this.stage.pending, failed, changed: () => this.onHistory(),
-      done: (mask, ms) => this.onAnswer(mask, ms) });
-    this.pointer = Pointer.on(byId("canvas"), this.view, { click: (point, positive) => this.prompting.click(point, positive),
-      box: (box) => this.prompting.box(box), drag: (box) => this.setBox(box) });
-    this.player = new Player(session, (next) => this.isReady(next), () => this.onPlayer());
+    this.prompting = new Prompting(session, {
+      pending: this.stage.pending,
+      failed,
+      changed: () => this.onHistory(),
+      done: (mask, ms) => this.onAnswer(mask, ms),
+    });
+    this.pointer = new Pointer(byId("canvas"), this.view, {
+      click: (point, positive) => this.prompting.click(point, positive),
+      box: (box) => this.prompting.box(box),
+      drag: (box) => this.setBox(box),
+    });
+    this.player = new Player(
+      session,
+      (next) => this.isReady(next),
+      () => this.onPlayer(),
+    );
     this.timeline = new Timeline(session, (to) => this.userSeek(to));
     this.objects = new ObjectList(session, this.prompting);
     this.tracking = new Tracking(session, failed);
     this.exporting = new Exporting(session);
     this.listen();
     bindActions(this, this.closing.signal);
-    this.events = new Events(session.id, { state: (state) => this.onState(state), event: (event) => this.onEvent(event),
-      lost: (wait) => this.onLost(wait), gone: (problem) => leave(problem) });
+    this.events = new Events(session.id, {
+      state: (state) => this.onState(state),
+      event: (event) => this.onEvent(event),
+      lost: (wait) => this.onLost(wait),
+      gone: (problem) => leave(problem),
+    });
     this.onInfo();
     this.onHistory();
     this.onPlayer();
@@ -70,7 +87,7 @@ export class Editor {
     this.session.apply(info);
     this.session.tell("masks", { all: true });
     this.loadTracks();
-    this.timeline.retry();
+    this.timeline.thumbs.retry();
     this.frames.want(this.session.frame, this.player.playing);
     this.masks.want(this.session.frame);
     if (this.wasLost) announce("Connected again");
@@ -89,33 +106,54 @@ export class Editor {
     const { session } = this;
     switch (message.event) {
       case "extraction":
-        Object.assign(session.info, { status: message.status, frames_ready: message.frames_ready, num_frames: message.num_frames });
+        Object.assign(session.info, {
+          status: message.status,
+          frames_ready: message.frames_ready,
+          num_frames: message.num_frames,
+        });
         session.tell("info");
         break;
-      case "objects": session.applyObjects(message.objects, message.prompts); break;
-      case "mask": session.applyMask(message.object); break;
-      case "job": session.applyJob(message.job); break;
-      case "frame": session.applyFrame(message); break;
-      case "export": this.exporting.progress(message); break;
-      case "deleted": this.leave(new Error("This session was deleted.")); break;
+      case "objects":
+        session.applyObjects(message.objects, message.prompts);
+        break;
+      case "mask":
+        session.applyMask(message.object);
+        break;
+      case "job":
+        session.applyJob(message.job);
+        break;
+      case "frame":
+        session.applyFrame(message);
+        break;
+      case "export":
+        this.exporting.progress(message);
+        break;
+      case "deleted":
+        this.leave(new Error("This session was deleted."));
+        break;
     }
   }
 
   onLost(wait) {
     this.wasLost = true;
     byId("offline").hidden = false;
-    byId("offline-text").textContent = `The connection to the service is lost. Trying again in ${Math.max(1, Math.round(wait / 1000))} s; nothing that was answered is lost.`;
+    const seconds = Math.max(1, Math.round(wait / 1000));
+    byId("offline-text").textContent =
+      `The connection to the service is lost. Trying again in ${seconds} s; nothing that was answered is lost.`;
   }
 
   onInfo() {
     const { info } = this.session;
     byId("video-name").textContent = info.video_name;
-    byId("video-facts").textContent = `${info.width} × ${info.height} · ${info.num_frames} frames · ${Number(info.fps.toFixed(2))} fps${info.truncated ? " · cut at the limit" : ""}`;
+    const facts = [`${info.width} × ${info.height}`, `${info.num_frames} frames`, `${Number(info.fps.toFixed(2))} fps`];
+    byId("video-facts").textContent = [...facts, ...(info.truncated ? ["cut at the limit"] : [])].join(" · ");
     byId("frame-number").max = this.session.lastFrame;
     byId("frame-total").textContent = `of ${this.session.lastFrame}`;
     const reading = info.status === "extracting";
     byId("extraction").hidden = !reading && info.status !== "failed";
-    byId("extraction").textContent = reading ? `reading the video: ${info.frames_ready} of ${info.num_frames}` : `the video could be read up to frame ${info.frames_ready - 1}`;
+    byId("extraction").textContent = reading
+      ? `reading the video: ${info.frames_ready} of ${info.num_frames}`
+      : `the video could be read up to frame ${info.frames_ready - 1}`;
     this.frames.next();
   }
 
@@ -132,9 +170,15 @@ export class Editor {
     this.stage.show(frame);
     byId("waiting").hidden = true;
     clearTimeout(this.waitingTimer);
-    if (!this.frames.get(frame)) this.waitingTimer = setTimeout(() => { byId("waiting").hidden = Boolean(this.frames.get(session.frame)); }, 400);
+    if (!this.frames.get(frame))
+      this.waitingTimer = setTimeout(() => {
+        byId("waiting").hidden = Boolean(this.frames.get(session.frame));
+      }, 400);
     clearTimeout(this.hashTimer);
-    this.hashTimer = setTimeout(() => history.replaceState(null, "", `#session=${session.id}&frame=${session.frame}`), FRAME_KEPT_MS);
+    this.hashTimer = setTimeout(
+      () => history.replaceState(null, "", `#session=${session.id}&frame=${session.frame}`),
+      FRAME_KEPT_MS,
+    );
   }
 
   onFrameCame(frame) {
@@ -162,13 +206,18 @@ export class Editor {
   onPlayer() {
     const { playing, speed } = this.player;
     byId("play").setAttribute("aria-label", playing ? "Pause" : "Play");
-    byId("play").querySelector("use").setAttribute("href", playing ? "#i-pause" : "#i-play");
+    byId("play")
+      .querySelector("use")
+      .setAttribute("href", playing ? "#i-pause" : "#i-play");
     byId("speed").value = String(speed);
   }
 
   onHistory() {
     if (!this.prompting) return;
-    const { history: { done, undone }, waiting } = this.prompting;
+    const {
+      history: { done, undone },
+      waiting,
+    } = this.prompting;
     byId("undo").disabled = !done.length;
     byId("redo").disabled = !undone.length;
     byId("undo").title = done.length ? `Undo ${done.at(-1).label} (Ctrl+Z)` : "Undo (Ctrl+Z)";
@@ -183,8 +232,11 @@ export class Editor {
 
   hint() {
     const { objects, selected } = this.session;
-    byId("hint").textContent = !objects.size ? "Click what you want to follow, or drag a box around it"
-      : selected === null ? "Click the new object" : "";
+    byId("hint").textContent = !objects.size
+      ? "Click what you want to follow, or drag a box around it"
+      : selected === null
+        ? "Click the new object"
+        : "";
   }
 
   soonWeak() {
@@ -214,7 +266,10 @@ export class Editor {
     const weak = this.session.weak();
     if (!weak.length) return tell("No frame has a weak score.");
     const { frame } = this.session;
-    const to = direction > 0 ? weak.find((other) => other > frame) ?? weak[0] : weak.findLast((other) => other < frame) ?? weak.at(-1);
+    const to =
+      direction > 0
+        ? (weak.find((other) => other > frame) ?? weak[0])
+        : (weak.findLast((other) => other < frame) ?? weak.at(-1));
     this.userSeek(to);
     announce(`Weak frame ${to}`);
   }

@@ -1,8 +1,12 @@
 // The session's events over a WebSocket. A lost connection is told, tried again, and made up for by reading the state anew.
 
-import { apiKey, request, url, wantKey } from "./api.js";
+import { apiKey, call, url, wantKey } from "./api.js";
 
-const FIRST_WAIT_MS = 400, LONGEST_WAIT_MS = 8000, PING_MS = 15000, SILENCE_MS = 25000;
+const FIRST_WAIT_MS = 400,
+  LONGEST_WAIT_MS = 8000,
+  LONGEST_POLL_MS = 1500,
+  PING_MS = 15000,
+  SILENCE_MS = 25000;
 const KEY_REFUSED = 4401;
 
 /** Follows one session. Handlers: state(info), event(message), lost(seconds until the next try), gone(problem). */
@@ -48,23 +52,24 @@ export class Events {
       await wantKey(this.key);
       return this.connect();
     }
-    if (!this.opened && (await this.isGone())) return;
-    this.handlers.lost(this.wait);
+    const answered = !this.opened && (await this.readInstead());
+    if (this.closed) return;
+    if (!answered) this.handlers.lost(this.wait);
     this.timer = setTimeout(() => this.connect(), this.wait * (0.8 + 0.4 * Math.random()));
     this.wait = Math.min(LONGEST_WAIT_MS, this.wait * 2);
   }
 
-  /** Whether the service answers and has no such session any more. */
-  async isGone() {
+  /** Where a proxy lets no WebSocket through, the state is read at each try. False where the service does not answer. */
+  async readInstead() {
     try {
-      await request(`sessions/${this.id}`);
+      const info = await call(`sessions/${this.id}`);
+      this.wait = Math.min(this.wait, LONGEST_POLL_MS);
+      if (!this.closed) this.handlers.state(info);
+      return true;
     } catch (error) {
-      if (error.status === 404 || error.status === 410) {
-        this.handlers.gone(error);
-        return true;
-      }
+      if ((error.status === 404 || error.status === 410) && !this.closed) this.handlers.gone(error);
+      return false;
     }
-    return false;
   }
 
   /** Try again at once instead of waiting on. */
@@ -90,8 +95,10 @@ export class Events {
   }
 }
 
-
 function base64url(text) {
   const bytes = new TextEncoder().encode(text);
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replace(/=+$/, "");
 }

@@ -35,8 +35,10 @@ export class Exporting {
     form.start_frame.value = from ?? 0;
     form.end_frame.value = to ?? session.lastFrame;
     form.start_frame.max = form.end_frame.max = session.lastFrame;
-    byId("export-objects").replaceChildren(byId("export-objects").querySelector("legend"),
-      ...[...session.objects.values()].map((object) => objectChoice(object, !session.hidden.has(object.object_id))));
+    byId("export-objects").replaceChildren(
+      byId("export-objects").querySelector("legend"),
+      ...[...session.objects.values()].map((object) => objectChoice(object, !session.hidden.has(object.object_id))),
+    );
     this.fail("");
     this.working(false);
     this.dialog.showModal();
@@ -53,8 +55,12 @@ export class Exporting {
     const { form, session } = this;
     const objects = [...form.querySelectorAll("[name=object]:checked")].map((box) => box.value);
     if (!objects.length) return this.fail("Choose at least one object.");
-    const query = new URLSearchParams({ format: form.format.value, size: form.size.value,
-      start_frame: form.start_frame.value || 0, end_frame: form.end_frame.value || session.lastFrame });
+    const query = new URLSearchParams({
+      format: form.format.value,
+      size: form.size.value,
+      start_frame: form.start_frame.value || 0,
+      end_frame: form.end_frame.value || session.lastFrame,
+    });
     if (objects.length < session.objects.size) query.set("object_ids", objects.join());
     this.controller = new AbortController();
     this.fail("");
@@ -73,7 +79,8 @@ export class Exporting {
 
   /** The whole file, telling how much of it is here. */
   async read(response) {
-    const reader = response.body.getReader(), parts = [];
+    const reader = response.body.getReader(),
+      parts = [];
     let bytes = 0;
     for (;;) {
       const { done, value } = await reader.read();
@@ -119,7 +126,8 @@ function objectChoice(object, checked) {
 /** The name that the service gave the file. */
 function fileName(response, session, format) {
   const disposition = response.headers.get("content-disposition") ?? "";
-  const encoded = /filename\*=utf-8''([^;]+)/i.exec(disposition), plain = /filename="?([^";]+)"?/i.exec(disposition);
+  const encoded = /filename\*=utf-8''([^;]+)/i.exec(disposition),
+    plain = /filename="?([^";]+)"?/i.exec(disposition);
   return encoded ? decodeURIComponent(encoded[1]) : plain ? plain[1] : `${session.info.video_name}-${format}`;
 }
 

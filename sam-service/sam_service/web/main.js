@@ -8,8 +8,11 @@ import { Start } from "./start.js";
 
 const RETRY_MS = 3000;
 const byId = (id) => document.getElementById(id);
-const start = new Start((id) => { location.hash = `session=${id}`; });
+const start = new Start((id) => {
+  location.hash = `session=${id}`;
+});
 let editor = null;
+let turn = 0;
 
 /** Show what the address says. */
 async function route() {
@@ -18,20 +21,22 @@ async function route() {
   if (editor && editor.session.id === id) return;
   editor?.close();
   editor = null;
+  const mine = ++turn;
   if (!id) return showStart();
   try {
     const info = await call(`sessions/${encodeURIComponent(id)}`);
+    if (mine !== turn) return;
     start.hide();
     editor = new Editor(info, Number(wanted.get("frame")), leave);
     header(true);
     document.title = `${info.video_name} · sam-service`;
   } catch (error) {
+    if (mine !== turn) return;
     if (error.status === 404 || error.status === 410) return leave(error);
     byId("offline").hidden = false;
     byId("offline-text").textContent = sentence(error.message);
     setTimeout(route, RETRY_MS);
   }
-  byId("offline").hidden = editor !== null || byId("offline").hidden;
 }
 
 /** Back to the start screen, saying why. */

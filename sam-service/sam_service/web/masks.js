@@ -4,8 +4,10 @@ import { call } from "./api.js";
 import { Cache } from "./cache.js";
 import { paint } from "./rle.js";
 
-const RLE_BYTES_KEPT = 48 << 20, PAINTED_BYTES_KEPT = 96 << 20;
-const FILL = 0.42, FILL_SELECTED = 0.5;
+const RLE_BYTES_KEPT = 48 << 20,
+  PAINTED_BYTES_KEPT = 96 << 20;
+const FILL = 0.36,
+  FILL_SELECTED = 0.44;
 
 /** Masks of one session. `arrived` is called with the frame whose masks came. */
 export class Masks {
@@ -39,7 +41,11 @@ export class Masks {
     if (known === undefined && objectsElsewhere(this.session, frame, mask.object_id)) return this.reload(frame);
     const masks = known ?? new Map();
     masks.set(mask.object_id, mask);
-    this.frames.set(frame, masks, [...masks.values()].reduce((sum, { mask: rle }) => sum + rle.counts.length, 200));
+    this.frames.set(
+      frame,
+      masks,
+      [...masks.values()].reduce((sum, { mask: rle }) => sum + rle.counts.length, 200),
+    );
     this.painted.clear((key) => key.startsWith(`${frame}:${mask.object_id}:`));
   }
 
@@ -57,7 +63,11 @@ export class Masks {
       const answer = await call(`sessions/${this.session.id}/masks/${frame}?mask_format=rle`, { signal: controller.signal });
       if (controller.signal.aborted) return;
       const masks = new Map(answer.objects.map((mask) => [mask.object_id, mask]));
-      this.frames.set(frame, masks, answer.objects.reduce((sum, { mask }) => sum + mask.counts.length, 200));
+      this.frames.set(
+        frame,
+        masks,
+        answer.objects.reduce((sum, { mask }) => sum + mask.counts.length, 200),
+      );
       this.painted.clear((key) => key.startsWith(`${frame}:`));
       this.arrived(frame);
     } catch (error) {
@@ -81,14 +91,17 @@ export class Masks {
     const masks = this.frames.get(frame);
     if (masks === undefined) return [];
     const { session } = this;
-    const shown = [...masks.values()].filter(({ object_id: id, bbox }) => bbox && session.objects.has(id) && !session.hidden.has(id));
+    const shown = [...masks.values()].filter(
+      ({ object_id: id, bbox }) => bbox && session.objects.has(id) && !session.hidden.has(id),
+    );
     shown.sort((a, b) => (a.object_id === session.selected) - (b.object_id === session.selected));
     return shown.map((mask) => this.layer(frame, mask));
   }
 
   layer(frame, mask) {
     const { session } = this;
-    const color = session.color(mask.object_id), selected = mask.object_id === session.selected;
+    const color = session.color(mask.object_id),
+      selected = mask.object_id === session.selected;
     const key = `${frame}:${mask.object_id}:${color}:${selected}`;
     let layer = this.painted.get(key);
     if (layer === undefined) {

@@ -29,17 +29,31 @@ export class ObjectList {
 
   row(object) {
     const { session, prompting } = this;
-    const id = object.object_id, hidden = session.hidden.has(id);
+    const id = object.object_id,
+      hidden = session.hidden.has(id);
     const row = document.createElement("li");
     row.className = "object";
     row.dataset.object = id;
     row.classList.toggle("selected", id === session.selected);
     if (id === session.selected) row.setAttribute("aria-current", "true");
     row.onclick = () => session.select(id);
-    row.append(this.color(object), this.name(object), score(), button({
-      icon: hidden ? "eye-off" : "eye", label: `${hidden ? "Show" : "Hide"} ${object.name}`, focus: `eye-${id}`,
-      act: () => session.setHidden(id, !hidden) }), button({
-      icon: "trash", label: `Remove ${object.name}`, focus: `trash-${id}`, act: () => prompting.remove(id) }));
+    row.append(
+      this.color(object),
+      this.name(object),
+      score(),
+      button({
+        icon: hidden ? "eye-off" : "eye",
+        label: `${hidden ? "Show" : "Hide"} ${object.name}`,
+        focus: `eye-${id}`,
+        act: () => session.setHidden(id, !hidden),
+      }),
+      button({
+        icon: "trash",
+        label: `Remove ${object.name}`,
+        focus: `trash-${id}`,
+        act: () => prompting.remove(id),
+      }),
+    );
     return row;
   }
 
@@ -85,8 +99,12 @@ export class ObjectList {
       const cell = row.querySelector(".score");
       const here = track && present(track, session.frame);
       cell.textContent = sure === undefined ? "" : here ? sure.toFixed(2) : "absent";
-      cell.title = sure === undefined ? "" : `mask ${track.score[session.frame].toFixed(2)}, in the frame ${
-        track.object_score[session.frame].toFixed(2)}, ${track.area[session.frame]} pixels`;
+      cell.title =
+        sure === undefined
+          ? ""
+          : `mask ${track.score[session.frame].toFixed(2)}, in the frame ${track.object_score[session.frame].toFixed(
+              2,
+            )}, ${track.area[session.frame]} pixels`;
       cell.classList.toggle("weak", here && sure < WEAK_SCORE);
     }
   }

@@ -10,12 +10,19 @@ export class Pointer {
     this.space = false;
     this.down = new Map(); // pointer id -> stage point
     this.gesture = null; // null, "press", "box", "pan" or "pinch"
-    canvas.addEventListener("pointerdown", (event) => this.onDown(event));
-    canvas.addEventListener("pointermove", (event) => this.onMove(event));
-    canvas.addEventListener("pointerup", (event) => this.onUp(event));
-    canvas.addEventListener("pointercancel", (event) => this.onCancel(event));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.closing = new AbortController();
+    const { signal } = this.closing;
+    canvas.addEventListener("pointerdown", (event) => this.onDown(event), { signal });
+    canvas.addEventListener("pointermove", (event) => this.onMove(event), { signal });
+    canvas.addEventListener("pointerup", (event) => this.onUp(event), { signal });
+    canvas.addEventListener("pointercancel", (event) => this.onCancel(event), { signal });
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
+    canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false, signal });
+  }
+
+  close() {
+    this.closing.abort();
+    this.canvas.classList.remove("pan", "panning");
   }
 
   setMode(mode) {
@@ -34,7 +41,7 @@ export class Pointer {
   }
 
   onDown(event) {
-    this.canvas.focus({ preventScroll: true });
+    this.canvas.focus({ preventScroll: true, focusVisible: false });
     this.canvas.setPointerCapture(event.pointerId);
     this.down.set(event.pointerId, this.point(event));
     if (this.down.size === 2) {
@@ -64,7 +71,8 @@ export class Pointer {
 
   onUp(event) {
     if (!this.down.delete(event.pointerId)) return;
-    const gesture = this.gesture, to = this.point(event);
+    const gesture = this.gesture,
+      to = this.point(event);
     if (this.down.size) return;
     this.gesture = null;
     this.canvas.classList.remove("panning");
@@ -102,7 +110,8 @@ export class Pointer {
   }
 
   boxTo(to) {
-    const a = this.view.inside(this.view.toFrame(this.start)), b = this.view.inside(this.view.toFrame(to));
+    const a = this.view.inside(this.view.toFrame(this.start)),
+      b = this.view.inside(this.view.toFrame(to));
     return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
   }
 }

@@ -19,10 +19,13 @@ export class Prompting {
   run(task) {
     this.waiting += 1;
     this.changed();
-    const result = this.queue.then(task).catch(this.failed).finally(() => {
-      this.waiting -= 1;
-      this.changed();
-    });
+    const result = this.queue
+      .then(task)
+      .catch(this.failed)
+      .finally(() => {
+        this.waiting -= 1;
+        this.changed();
+      });
     this.queue = result;
     return result;
   }
@@ -55,8 +58,14 @@ export class Prompting {
     const before = id === null ? null : content(session.prompt(id, frame));
     const started = performance.now();
     const answer = await post(id === null ? "add-object" : "refine", {
-      session_id: session.id, frame_idx: frame, ...(id === null ? {} : { object_id: id }), ...added, mask_format: "rle" });
-    const after = merged(before, added), created = id === null;
+      session_id: session.id,
+      frame_idx: frame,
+      ...(id === null ? {} : { object_id: id }),
+      ...added,
+      mask_format: "rle",
+    });
+    const after = merged(before, added),
+      created = id === null;
     this.note(answer.object_id, frame, after);
     if (created) {
       draft.id = answer.object_id;
@@ -96,7 +105,10 @@ export class Prompting {
     const { session } = this;
     const exists = session.objects.has(object.object_id);
     const body = { session_id: session.id, object_id: object.object_id, frame_idx: frame, ...wanted, mask_format: "rle" };
-    const answer = await post(exists ? "refine" : "add-object", exists ? { ...body, replace: true } : { ...body, name: object.name });
+    const answer = await post(
+      exists ? "refine" : "add-object",
+      exists ? { ...body, replace: true } : { ...body, name: object.name },
+    );
     if (!exists) await this.change(object.object_id, { color: object.color });
     this.note(object.object_id, frame, wanted);
     session.applyMask(answer);
@@ -105,8 +117,13 @@ export class Prompting {
   /** A frame whose last prompt was taken back gets the tracked mask again, unless a propagation does so anyway. */
   async trackAgain(id, frame) {
     if (this.session.job) return;
-    const answer = await post("propagate", { session_id: this.session.id, start_frame: frame, end_frame: frame,
-      object_ids: [id], mask_format: "rle" });
+    const answer = await post("propagate", {
+      session_id: this.session.id,
+      start_frame: frame,
+      end_frame: frame,
+      object_ids: [id],
+      mask_format: "rle",
+    });
     for (const { objects } of answer.frames) objects.forEach((mask) => this.session.applyMask(mask));
   }
 
@@ -115,7 +132,15 @@ export class Prompting {
     const { session } = this;
     const object = session.objects.get(id);
     if (object && !object.prompted_frames.includes(frame)) object.prompted_frames.push(frame);
-    session.prompts.set(`${id}:${frame}`, { object_id: id, frame_idx: frame, mask: false, box: null, points: [], labels: [], ...prompt });
+    session.prompts.set(`${id}:${frame}`, {
+      object_id: id,
+      frame_idx: frame,
+      mask: false,
+      box: null,
+      points: [],
+      labels: [],
+      ...prompt,
+    });
     session.tell("objects");
   }
 

@@ -2,7 +2,8 @@
 
 const toasts = document.getElementById("toasts");
 const status = document.getElementById("status");
-const SHOWN_MS = 6000, FAILURE_SHOWN_MS = 12000;
+const SHOWN_MS = 6000,
+  FAILURE_SHOWN_MS = 12000;
 
 /** Say something to screen readers only. */
 export function announce(text) {

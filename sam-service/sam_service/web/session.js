@@ -2,9 +2,9 @@
 
 import { weakFrames } from "./tracks.js";
 
-export const PALETTE_GREY = "#9aa3b2";
+const NO_COLOR = "#9aa3b2";
 
-/** The open session. Tells listeners the name of what changed: info, objects, frame, selected, masks, tracks, job, range, view. */
+/** The open session. Tells listeners what changed: info, objects, frame, selected, masks, tracks, job, range, view. */
 export class Session {
   constructor(info) {
     this.id = info.session_id;
@@ -78,7 +78,8 @@ export class Session {
   /** Take over a frame of a running propagation. */
   applyFrame(event) {
     for (const mask of event.objects) this.noteMask(mask);
-    if (this.job?.job_id === event.job_id) Object.assign(this.job, { done: event.done, total: event.total, frames_per_second: event.frames_per_second });
+    if (this.job?.job_id === event.job_id)
+      Object.assign(this.job, { done: event.done, total: event.total, frames_per_second: event.frames_per_second });
     this.tell("masks", { frame: event.frame_idx, objects: event.objects });
     this.tell("tracks");
     this.tell("job", "frame");
@@ -150,7 +151,7 @@ export class Session {
   }
 
   color(id) {
-    return this.objects.get(id)?.color ?? PALETTE_GREY;
+    return this.objects.get(id)?.color ?? NO_COLOR;
   }
 
   name(id) {

@@ -1,7 +1,8 @@
 // The stage: the frame, the masks over it, the prompts over them. Draws when something changed, once per screen refresh.
 
 const MARK = 7;
-const GOOD = "#1d9e5a", BAD = "#d5362c";
+const GOOD = "#1d9e5a",
+  BAD = "#d5362c";
 
 /** Draws `session` on the canvas. `pending` holds prompts that the service has not answered yet. */
 export class Stage {
@@ -110,7 +111,8 @@ export class Stage {
 
   drawBox(box, color, selected) {
     const { context } = this;
-    const [x0, y0] = this.view.toStage([box[0], box[1]]), [x1, y1] = this.view.toStage([box[2], box[3]]);
+    const [x0, y0] = this.view.toStage([box[0], box[1]]),
+      [x1, y1] = this.view.toStage([box[2], box[3]]);
     context.globalAlpha = selected ? 1 : 0.55;
     context.lineWidth = 3;
     context.strokeStyle = "rgb(0 0 0 / 55%)";
@@ -126,11 +128,19 @@ export class Stage {
   drawCursor(point) {
     const { context } = this;
     const [x, y] = this.view.toStage(point);
-    for (const [width, color] of [[3, "rgb(0 0 0 / 60%)"], [1.2, "#fff"]]) {
+    for (const [width, color] of [
+      [3, "rgb(0 0 0 / 60%)"],
+      [1.2, "#fff"],
+    ]) {
       context.lineWidth = width;
       context.strokeStyle = color;
       context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      for (const [dx, dy] of [
+        [1, 0],
+        [-1, 0],
+        [0, 1],
+        [0, -1],
+      ]) {
         context.moveTo(x + 5 * dx, y + 5 * dy);
         context.lineTo(x + 22 * dx, y + 22 * dy);
       }

@@ -60,8 +60,12 @@ export class Start {
   }
 
   row(info) {
-    const row = document.createElement("li"), link = document.createElement("a"), words = document.createElement("span");
-    const picture = document.createElement("img"), name = document.createElement("b"), facts = document.createElement("span");
+    const row = document.createElement("li"),
+      link = document.createElement("a"),
+      words = document.createElement("span");
+    const picture = document.createElement("img"),
+      name = document.createElement("b"),
+      facts = document.createElement("span");
     link.href = `#session=${info.session_id}`;
     picture.alt = "";
     this.picture(picture, info.session_id);
@@ -69,7 +73,8 @@ export class Start {
     name.textContent = info.video_name;
     facts.className = "muted small numbers";
     const objects = info.objects.length === 1 ? "1 object" : `${info.objects.length} objects`;
-    facts.textContent = `${info.width} × ${info.height} · ${clock(info.num_frames / info.fps)} · ${objects}${info.running ? " · tracking" : ""}`;
+    const all = [`${info.width} × ${info.height}`, clock(info.num_frames / info.fps), objects];
+    facts.textContent = [...all, ...(info.running ? ["tracking"] : [])].join(" · ");
     words.append(name, facts);
     link.append(picture, words);
     row.append(link, this.removal(info, row));
@@ -113,8 +118,11 @@ export class Start {
 
   options() {
     const form = byId("path-form");
-    return Object.fromEntries(["start_frame", "max_frames", "frame_stride"]
-      .filter((name) => form[name].value !== "").map((name) => [name, Number(form[name].value)]));
+    return Object.fromEntries(
+      ["start_frame", "max_frames", "frame_stride"]
+        .filter((name) => form[name].value !== "")
+        .map((name) => [name, Number(form[name].value)]),
+    );
   }
 
   openFile(file) {

@@ -1,9 +1,11 @@
 // The timeline: thumbnails, a lane for each object with how sure the service is of it, prompts, marks and the playhead.
 
-import { request } from "./api.js";
+import { Thumbs } from "./thumbs.js";
 import { confidence, isWeak, present } from "./tracks.js";
 
-const RULER = 16, THUMBS_END = 62, LANE = 22, THUMB_WIDTH = 78, THUMB_PIXELS = 160;
+const RULER = 16,
+  THUMBS_END = 62,
+  LANE = 22;
 
 /** Draws and drives the timeline of a session. */
 export class Timeline {
@@ -14,19 +16,19 @@ export class Timeline {
     this.names = document.getElementById("timeline-names");
     this.lanes = document.getElementById("lanes");
     this.playhead = document.getElementById("playhead");
-    this.thumbs = document.getElementById("thumbs");
-    this.loading = new AbortController();
+    this.thumbs = new Thumbs(session);
     this.closing = new AbortController();
     const { signal } = this.closing;
     this.host.addEventListener("pointerdown", (event) => this.onDown(event), { signal });
     this.host.addEventListener("pointermove", (event) => this.dragging && this.onDrag(event), { signal });
-    for (const name of ["pointerup", "pointercancel"]) this.host.addEventListener(name, () => { this.dragging = false; }, { signal });
+    this.host.addEventListener("pointerup", () => this.endDrag(), { signal });
+    this.host.addEventListener("pointercancel", () => this.endDrag(), { signal });
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(this.host);
     session.on("objects selected", () => this.layout());
     session.on("tracks range view info", () => this.redraw());
     session.on("frame", () => this.drawPlayhead());
-    session.on("info", () => this.layoutThumbs());
+    session.on("info", () => this.width && this.thumbs.layout(this.width));
   }
 
   get frames() {
@@ -44,13 +46,15 @@ export class Timeline {
     this.width = this.host.clientWidth;
     this.height = THUMBS_END + Math.max(1, ids.length) * LANE;
     this.host.style.height = `${this.height}px`;
-    this.names.replaceChildren(...ids.map((id) => {
-      const name = document.createElement("div");
-      name.textContent = session.name(id);
-      name.classList.toggle("selected", id === session.selected);
-      return name;
-    }));
-    this.layoutThumbs();
+    this.names.replaceChildren(
+      ...ids.map((id) => {
+        const name = document.createElement("div");
+        name.textContent = session.name(id);
+        name.classList.toggle("selected", id === session.selected);
+        return name;
+      }),
+    );
+    if (this.width) this.thumbs.layout(this.width);
     this.redraw();
   }
 
@@ -79,7 +83,9 @@ export class Timeline {
     if (!this.width) return;
     const { session } = this;
     const context = this.sized(this.lanes);
-    this.colors = Object.fromEntries(["line", "muted", "warn", "text", "accent", "raised"].map((name) => [name, token(this.host, name)]));
+    this.colors = Object.fromEntries(
+      ["line", "muted", "weak", "accent", "raised"].map((name) => [name, token(this.host, name)]),
+    );
     this.drawRuler(context);
     if (session.ready < session.info.num_frames) this.drawUnread(context);
     [...session.objects.keys()].forEach((id, row) => this.drawLane(context, id, THUMBS_END + row * LANE));
@@ -106,24 +112,31 @@ export class Timeline {
     context.globalAlpha = 1;
   }
 
-  /** One object's lane: a column for each pixel, as high as the lowest confidence of its frames; weak ones in the warning colour. */
+  /** One object's lane: a column for each pixel, as high as the lowest confidence of its frames; weak ones underlined. */
   drawLane(context, id, top) {
     const { session } = this;
-    const track = session.tracks.get(id), floor = top + LANE - 4, height = LANE - 8;
+    const track = session.tracks.get(id),
+      floor = top + LANE - 4,
+      height = LANE - 8;
     context.fillStyle = this.colors.line;
     context.fillRect(0, floor, this.width, 1);
     if (track) {
       context.globalAlpha = session.hidden.has(id) ? 0.35 : 1;
       const columns = Math.min(this.frames, Math.ceil(this.width));
-      for (let column = 0; column < columns; column++) this.drawColumn(context, track, session.color(id), column, columns, floor, height);
+      for (let column = 0; column < columns; column++)
+        this.drawColumn(context, track, session.color(id), column, columns, floor, height);
       context.globalAlpha = 1;
     }
-    for (const frame of session.objects.get(id).prompted_frames) this.drawPrompted(context, this.x(frame + 0.5), floor - height / 2);
+    for (const frame of session.objects.get(id).prompted_frames)
+      this.drawPrompted(context, this.x(frame + 0.5), floor - height / 2);
   }
 
   drawColumn(context, track, color, column, columns, floor, height) {
-    const first = Math.floor((column * this.frames) / columns), end = Math.max(first + 1, Math.floor(((column + 1) * this.frames) / columns));
-    let lowest = 2, weak = false, shown = false;
+    const first = Math.floor((column * this.frames) / columns),
+      end = Math.max(first + 1, Math.floor(((column + 1) * this.frames) / columns));
+    let lowest = 2,
+      weak = false,
+      shown = false;
     for (let frame = first; frame < end; frame++) {
       const score = confidence(track, frame);
       if (score === undefined) continue;
@@ -132,11 +145,14 @@ export class Timeline {
       lowest = Math.min(lowest, score);
     }
     if (lowest > 1.5) return;
-    const x = this.x(first), wide = Math.max(1, this.x(end) - x + 0.3);
-    const tall = shown ? Math.max(3, lowest * height) : 2;
-    context.fillStyle = weak ? this.colors.warn : color;
+    const x = Math.round(this.x(first)),
+      wide = Math.max(1, Math.round(this.x(end)) - x);
+    const tall = shown ? Math.max(3, Math.round(lowest * height)) : 1;
+    context.fillStyle = color;
     context.fillRect(x, floor - tall, wide, tall);
-    if (weak) context.fillRect(x, floor + 1, Math.max(2, wide), 3);
+    if (!weak) return;
+    context.fillStyle = this.colors.weak;
+    context.fillRect(x, floor + 1, Math.max(2, wide), 3);
   }
 
   drawPrompted(context, x, y) {
@@ -156,7 +172,8 @@ export class Timeline {
   drawRange(context) {
     const [from, to] = this.session.range;
     if (from === null && to === null) return;
-    const left = this.x(from ?? 0), right = this.x((to ?? this.session.lastFrame) + 1);
+    const left = this.x(from ?? 0),
+      right = this.x((to ?? this.session.lastFrame) + 1);
     context.fillStyle = "rgb(0 0 0 / 45%)";
     context.fillRect(0, RULER, left, this.height - RULER);
     context.fillRect(right, RULER, this.width - right, this.height - RULER);
@@ -174,7 +191,10 @@ export class Timeline {
     if (!this.width) return;
     const context = this.sized(this.playhead);
     const x = Math.round(this.x(session.frame + 0.5));
-    for (const [color, width] of [["#0b0d11", 4], ["#fff", 2]]) {
+    for (const [color, width] of [
+      ["#0b0d11", 4],
+      ["#fff", 2],
+    ]) {
       context.fillStyle = color;
       context.fillRect(x - width / 2, 4, width, this.height - 4);
     }
@@ -187,47 +207,6 @@ export class Timeline {
     context.fill();
     context.strokeStyle = "#0b0d11";
     context.stroke();
-  }
-
-  /** As many thumbnails as fit, each of the frame in its middle; those that are there stay. */
-  layoutThumbs() {
-    if (!this.width) return;
-    const count = Math.max(1, Math.min(this.frames, Math.floor(this.width / THUMB_WIDTH)));
-    const frames = Array.from({ length: count }, (_, at) => Math.floor(((at + 0.5) * this.frames) / count));
-    if (this.thumbs.dataset.frames !== frames.join()) {
-      const kept = new Map([...this.thumbs.children].map((image) => [image.dataset.frame, image]));
-      this.thumbs.dataset.frames = frames.join();
-      this.thumbs.replaceChildren(...frames.map((frame) => kept.get(String(frame)) ?? thumb(frame)));
-    }
-    if (!this.filling) this.fillThumbs();
-  }
-
-  /** Load thumbnails one after the other, those of frames that are extracted. */
-  async fillThumbs() {
-    this.filling = true;
-    try {
-      for (;;) {
-        const image = [...this.thumbs.children].find(({ src, dataset }) => !src && !dataset.bad && dataset.frame < this.session.ready);
-        if (!image || this.closing.signal.aborted) return;
-        try {
-          const path = `sessions/${this.session.id}/frames/${image.dataset.frame}?width=${THUMB_PIXELS}`;
-          const response = await request(path, { signal: this.closing.signal });
-          image.src = URL.createObjectURL(await response.blob());
-          await image.decode();
-          URL.revokeObjectURL(image.src);
-        } catch {
-          image.dataset.bad = "yes"; // tried again when the state is read anew
-        }
-      }
-    } finally {
-      this.filling = false;
-    }
-  }
-
-  /** Try thumbnails again that could not be had. */
-  retry() {
-    for (const image of this.thumbs.children) delete image.dataset.bad;
-    this.layoutThumbs();
   }
 
   onDown(event) {
@@ -245,21 +224,16 @@ export class Timeline {
     this.seek(Math.floor(((event.clientX - left) / this.width) * this.frames));
   }
 
+  endDrag() {
+    this.dragging = false;
+  }
+
   close() {
     this.closing.abort();
     this.resizing.disconnect();
-    this.thumbs.replaceChildren();
-    delete this.thumbs.dataset.frames;
+    this.thumbs.close();
     this.names.replaceChildren();
   }
-}
-
-function thumb(frame) {
-  const image = document.createElement("img");
-  image.alt = "";
-  image.draggable = false;
-  image.dataset.frame = frame;
-  return image;
 }
 
 /** A colour of the style sheet, as the canvas takes it. */
@@ -273,6 +247,7 @@ function token(element, name) {
 
 /** Seconds as m:ss, with tenths where `fine`. */
 export function clock(seconds, fine = false) {
-  const whole = Math.floor(seconds / 60), rest = seconds - whole * 60;
+  const whole = Math.floor(seconds / 60),
+    rest = seconds - whole * 60;
   return `${whole}:${fine ? rest.toFixed(1).padStart(4, "0") : String(Math.floor(rest)).padStart(2, "0")}`;
 }

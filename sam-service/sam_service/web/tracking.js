@@ -33,7 +33,10 @@ export class Tracking {
   }
 
   plan(kind) {
-    const { session, promptedFrames: [first] } = this;
+    const {
+      session,
+      promptedFrames: [first],
+    } = this;
     const start = session.frame;
     if (kind === "forward") return [{ start_frame: start, direction: "forward" }];
     if (kind === "back") return [{ start_frame: start, direction: "backward" }];
@@ -113,4 +116,5 @@ export class Tracking {
   }
 }
 
-const remaining = (seconds) => (seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`);
+const remaining = (seconds) =>
+  seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;

@@ -1,6 +1,7 @@
 // Where the picture lies on the stage: zoom and offset, between the stage's and the frame's pixels.
 
-const MAX_ZOOM = 32, STEP = 1.25;
+const MAX_ZOOM = 32,
+  STEP = 1.25;
 
 /** The transform from frame pixels to CSS pixels of the stage: stage = frame * scale + offset. */
 export class View {
@@ -26,7 +27,10 @@ export class View {
 
   fit() {
     const scale = this.fitScale;
-    this.place(scale, [0, 1].map((axis) => (this.stage[axis] - this.frame[axis] * scale) / 2));
+    this.place(
+      scale,
+      [0, 1].map((axis) => (this.stage[axis] - this.frame[axis] * scale) / 2),
+    );
     this.fitted = true;
   }
 
@@ -35,7 +39,10 @@ export class View {
     const scale = Math.min(MAX_ZOOM, Math.max(this.fitScale, this.scale * factor));
     if (scale <= this.fitScale * 1.001) return this.fit();
     const ratio = scale / this.scale;
-    this.place(scale, [0, 1].map((axis) => point[axis] - (point[axis] - this.offset[axis]) * ratio));
+    this.place(
+      scale,
+      [0, 1].map((axis) => point[axis] - (point[axis] - this.offset[axis]) * ratio),
+    );
   }
 
   zoomStep(direction, point) {
@@ -43,7 +50,10 @@ export class View {
   }
 
   pan(by) {
-    this.place(this.scale, [0, 1].map((axis) => this.offset[axis] + by[axis]));
+    this.place(
+      this.scale,
+      [0, 1].map((axis) => this.offset[axis] + by[axis]),
+    );
   }
 
   /** Set the transform; a picture larger than the stage leaves no gap at its edges, a smaller one is in the middle. */
