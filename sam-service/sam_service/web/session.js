@@ -38,6 +38,7 @@ export class Session {
     this.info = info;
     this.masked = new Set(info.frames_with_masks);
     this.job = info.running;
+    if (this.job?.job_id === this.ended?.job_id) this.ended = null;
     this.applyObjects(info.objects, info.prompts);
     this.tell("info");
     if (was || this.job) this.tell("job", this.job ? "running" : "lost");
@@ -64,6 +65,7 @@ export class Session {
 
   /** Take over a job's start or end. An end that is known already stays the end. */
   applyJob(job) {
+    if (job.state === "interrupted") return; // the service stops, and goes on with it when it is back
     if (job.state === "running") {
       if (this.ended?.job_id === job.job_id || this.job?.job_id === job.job_id) return;
       this.job = job;
