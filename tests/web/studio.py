@@ -139,7 +139,7 @@ class Studio:
 
     def tracked(self) -> str:
         """Wait for the end of a propagation; what the page says of it."""
-        expect(self.page.locator("#tracking")).to_be_hidden(timeout=60_000)
+        expect(self.page.locator("#track-note")).not_to_be_empty(timeout=2 * WAIT_MS)
         return self.page.locator("#track-note").inner_text()
 
 

@@ -90,6 +90,8 @@ export function bindActions(editor, signal) {
     },
     { signal },
   );
+  const leaveOnEnter = ({ key }) => key === "Enter" && byId("canvas").focus(); // so that keys are keys again
+  byId("frame-number").addEventListener("keydown", leaveOnEnter, { signal });
   mode("add");
   const enableExport = () => {
     byId("open-export").disabled = !session.objects.size;

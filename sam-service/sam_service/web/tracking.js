@@ -28,6 +28,7 @@ export class Tracking {
     const { session } = this;
     if (session.job) return;
     if (!this.promptedFrames.length) return tell("Click an object first; then it can be tracked.");
+    this.note.textContent = "";
     this.legs = this.plan(kind);
     this.next();
   }
