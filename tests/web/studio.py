@@ -11,8 +11,8 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
 NETWORK_NOISE = ("Failed to load resource", "WebSocket connection to")

@@ -19,7 +19,7 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
         with SamClient(url) as client:
             client.wait_ready()
         studio = open_studio(url)
-        studio.upload(clip)
+        studio.upload(clip, max_frames=36)
         studio.click(*CLICK)
         studio.press("t")
         expect(studio.page.locator("#tracking-facts")).to_contain_text("left")
@@ -30,11 +30,10 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
     expect(studio.page.locator(".toast.failed")).to_contain_text("cannot be reached")
     with local_service(settings(), port=unused_port, data_dir=tmp_path) as url, SamClient(url) as client:
         client.wait_ready()
-        studio.page.locator("#retry").click()
         expect(studio.page.locator("#offline")).to_be_hidden()
         assert studio.objects == ["object 1"]
         assert "frames in" in studio.tracked(), "the propagation went on where it was"
-        assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 72
+        assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 36
         studio.page.reload()
         expect(studio.page.locator("#objects input.name")).to_have_value("object 1")
 
@@ -51,13 +50,15 @@ def test_a_service_with_a_key_asks_for_it_once(open_studio: OpenStudio, clip: Pa
         studio.page.fill("#key", "open sesame")
         studio.press("Enter")
         expect(studio.page.locator("#key-dialog")).to_be_hidden()
+        studio.page.locator("details summary").click()
+        studio.page.fill("[name=max_frames]", "3")
         studio.page.set_input_files("#file", clip)
         studio.shown(0)
         studio.click(*CLICK)
         studio.press("t")
         assert "frames in" in studio.tracked(), "the events come as well"
         studio.page.reload()
-        studio.shown(0)
+        expect(studio.page.locator("#objects input.name")).to_have_count(1)
         expect(studio.page.locator("#key-dialog")).to_be_hidden()
 
 
@@ -66,7 +67,7 @@ def test_what_is_no_video_is_said_in_words(studio: Studio, tmp_path: Path) -> No
     wrong = tmp_path / "letter.mp4"
     wrong.write_text("Dear Sir or Madam,\n" * 50)
     studio.page.set_input_files("#file", wrong)
-    expect(studio.page.locator("#opening-error")).to_contain_text("video")
+    expect(studio.page.locator("#opening-error")).to_contain_text("not one of the accepted containers")
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(6 << 20))
     studio.page.set_input_files("#file", large)
@@ -90,8 +91,8 @@ def test_a_path_in_the_video_folder_is_opened_and_listed(studio: Studio, clip: P
     studio.shown(0)
     studio.page.locator("#home").click()
     row = studio.page.locator(f"#sessions li:has(a[href$='{session_id}'])")
-    row.get_by_role("button").click()
-    row.get_by_role("button", name="Delete?").click()
+    row.get_by_role("button", name=f"Delete {clip.name}").click()
+    row.get_by_role("button", name=f"Really delete {clip.name}").click()
     expect(row).to_have_count(0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from playwright.sync_api import Browser, expect
 from sam_service.client import VideoSession
 from sam_service.demo_clip import CLICK
@@ -53,10 +52,14 @@ def test_the_whole_flow_by_keyboard(studio: Studio, video: VideoSession) -> None
     studio.press("Control+z")
     studio.settled()
     assert len(studio.prompts()) == 1
-    studio.press("x", "ArrowRight", "Shift+ArrowRight", "End", ",")
-    studio.shown(22)
+    studio.press("x", "ArrowRight", "Shift+ArrowRight", "End", ",", "ArrowLeft")
+    studio.shown(21)
+    studio.press("f")
+    assert studio.tracked().startswith("3 frames in ")
+    studio.press("Home", ".")
+    studio.shown(1)
     studio.press("b")
-    assert studio.tracked().startswith("23 frames in ")
+    assert studio.tracked().startswith("2 frames in ")
     studio.press("?")
     expect(studio.page.locator("#help-dialog")).to_be_visible()
     studio.press("n")

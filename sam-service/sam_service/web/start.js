@@ -93,6 +93,7 @@ export class Start {
         button.classList.remove("icon");
         button.classList.add("sure");
         button.textContent = "Delete?";
+        button.setAttribute("aria-label", `Really delete ${info.video_name}`);
         return;
       }
       try {
