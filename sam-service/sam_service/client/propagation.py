@@ -1,0 +1,71 @@
+"""A propagation's stream of server-sent events, across connections that break: what to ask and what each line means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sam_service.client.calls import Call, Range
+from sam_service.client.errors import Cancelled, Unreachable, error_of
+from sam_service.client.results import PropagatedFrame, propagated_frame
+
+SSE = "text/event-stream, application/x-ndjson"
+MAX_BREAKS = 5
+PAUSE_S = 0.3
+
+
+class PropagationStream:
+    """One propagation, asked for as often as its connection breaks; `ended` once there is nothing more to ask for.
+
+    Each event has an id. With the last one in `Last-Event-ID` the service goes on after it, so no frame is lost or comes twice.
+    """
+
+    def __init__(self, session_id: str, which: Range, *, masks: bool) -> None:
+        self.ended = False
+        self._body: dict[str, Any] = {"session_id": session_id, "mask_format": "rle" if masks else "none", **which}
+        if "object_ids" in which:
+            self._body["object_ids"] = list(which["object_ids"])
+        self._announced_id = self._last_id = ""
+        self._breaks = 0
+
+    def call(self) -> Call[None]:
+        """The next request."""
+        resumed = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        return Call("POST", "/propagate", lambda response: None, json=self._body, headers={"Accept": SSE, **resumed},
+                    repeatable=bool(resumed))
+
+    def read(self, line: str) -> PropagatedFrame | None:
+        """The frame that a line holds, if any. Raises ApiError where the line says that the propagation ended early."""
+        if line.startswith("id:"):
+            self._announced_id = line[3:].strip()
+        if not line.startswith(("data:", "{")):
+            return None
+        event = json.loads(line.removeprefix("data:"))
+        self._last_id, self._breaks = self._announced_id, 0
+        return self._frame(event)
+
+    def check_ended(self) -> None:
+        """Raise Unreachable where the answer is over before the propagation is."""
+        if not self.ended:
+            raise Unreachable("the service closed the connection in the middle of a propagation")
+
+    def pause(self, broken: Unreachable) -> float:
+        """Seconds to wait before the next request. Raises `broken` where nothing came yet, or it breaks again and again."""
+        self._breaks += 1
+        if not self._last_id or self._breaks > MAX_BREAKS:
+            raise broken
+        return PAUSE_S * self._breaks
+
+    def _frame(self, event: Mapping[str, Any]) -> PropagatedFrame | None:
+        match event["event"]:
+            case "frame":
+                return propagated_frame(event)
+            case "error":
+                raise error_of(event)
+            case "end" if event["state"] != "done":
+                raise Cancelled({"status": 409, "code": event["state"], "detail":
+                                 f"the propagation was {event['state']} after {event['done']} of {event['total']} frames"})
+            case "end":
+                self.ended = True
+        return None
