@@ -1,0 +1,25 @@
+"""The service that a command talks to: a running one, or one of its own for as long as it runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sam_service.client import SamClient
+from sam_service.settings import Settings
+from sam_service.video.decoder import silence_decoder
+
+
+@contextlib.contextmanager
+def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]:
+    """A client of the service at `url`, with the key of SAM2_API_KEY; without one, of a service with these settings."""
+    if url is not None:
+        with SamClient(url) as client:
+            yield client
+        return
+    from sam_service.local import local_service  # brings torch
+    silence_decoder()
+    assert settings is not None
+    key = settings.sam2_api_key.get_secret_value() if settings.sam2_api_key else ""
+    with local_service(settings) as own, SamClient(own, api_key=key) as client:
+        yield client
