@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam_service.client.calls import DEFAULT_URL
 from sam_service.commands.exits import TABLE, Exit
 from sam_service.commands.prompts import GRAMMAR, check_names, parse_box, parse_name, parse_point, plan_prompts
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        run = {"serve": _serve, "segment": _segment, "demo": _demo}[options.command]
+        run = {"serve": _serve, "segment": _segment, "demo": _demo, "sessions": _sessions, "doctor": _doctor}[options.command]
         return int(run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -54,7 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
     demo.add_argument("--max-frames", type=int, default=150)
     demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
-    for command in (serve, segment, demo):
+    sessions = commands.add_parser("sessions", help="list or delete the sessions of a running service", epilog=TABLE,
+                                   formatter_class=layout)
+    sessions.add_argument("action", choices=("list", "delete"), nargs="?", default="list")
+    sessions.add_argument("session_ids", nargs="*", metavar="ID", help="sessions to delete")
+    sessions.add_argument("--all", action="store_true", help="delete all sessions")
+    sessions.add_argument("--url", default=DEFAULT_URL, help=f"the service, its key in SAM2_API_KEY (default {DEFAULT_URL})")
+    sessions.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    sessions.set_defaults(parser=sessions)
+    doctor = commands.add_parser("doctor", help="say what this machine offers the service, and what is wrong", epilog=TABLE,
+                                 formatter_class=layout)
+    for command in (serve, segment, demo, doctor):
         command.add_argument("--model-size", choices=("nano", "tiny", "small", "base_plus", "large"))
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
     return parser
@@ -172,3 +183,21 @@ def _demo(options: argparse.Namespace) -> int:
     from sam_service.flow import DemoOptions, run_demo
     return run_demo(settings, DemoOptions(options.video, options.point.xy if options.point else None, options.out,
                                           options.max_frames))
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    named = bool(options.session_ids)
+    if options.action == "delete" and named == options.all:
+        options.parser.error("say which sessions to delete: their IDs, or --all")
+    if options.action == "list" and (named or options.all):
+        options.parser.error("IDs and --all go with delete")
+    from sam_service.commands.sessions import delete_sessions, list_sessions
+    if options.action == "list":
+        return list_sessions(options.url, as_json=options.json)
+    return delete_sessions(options.url, None if options.all else options.session_ids, as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    settings = _settings(options, log_level="error")
+    from sam_service.commands.doctor import run_doctor
+    return run_doctor(settings)

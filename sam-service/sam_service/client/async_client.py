@@ -73,11 +73,15 @@ class AsyncSamClient:
         while True:
             try:
                 await self.perform(calls.ready(), max_wait_s=0.0)
-                return await self.perform(calls.health())
+                return await self.health()
             except NotReady:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.1)
+
+    async def health(self) -> dict[str, Any]:
+        """The state of the service: device, model, threads, queue, memory."""
+        return await self.perform(calls.health())
 
     async def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> AsyncVideoSession:
         """Upload a video, a path or a binary file, and open it. The session is deleted when its `async with` ends."""

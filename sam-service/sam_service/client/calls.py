@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_service.client import results
-from sam_service.client.errors import raise_for
+from sam_service.client.errors import ServiceFailed, raise_for
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, SessionState, Track
 
 T = TypeVar("T")
@@ -44,9 +44,9 @@ class Prompt(TypedDict, total=False):
     """
 
     frame_idx: int
-    points: Sequence[Sequence[float]]
-    labels: Sequence[int]
-    box: Sequence[float]
+    points: Sequence[Sequence[float]] | NDArray[Any]
+    labels: Sequence[int] | NDArray[Any]
+    box: Sequence[float] | NDArray[Any]
     mask: NDArray[np.bool_] | str
     normalized: bool
 
@@ -74,12 +74,15 @@ class Range(TypedDict, total=False):
 
 
 class ExportOptions(TypedDict, total=False):
-    """What is exported. size: of the pictures; end_frame: the last one, inclusive; object_ids: all if absent."""
+    """What is exported. size: of the pictures; end_frame: the last one, inclusive; object_ids: all if absent; images: put the
+    frames in (davis, yolo); feather: width of the soft edge in pixels (cut-outs)."""
 
     size: Literal["session", "original"]
     start_frame: int
     end_frame: int
     object_ids: Sequence[int]
+    images: bool
+    feather: float
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,13 @@ class Call(Generic[T]):
             yield arguments | {"files": {"file": (name, self.video)}}
 
     def result(self, response: httpx.Response) -> T:
-        """What the answer, whose body was read, means. Raises ApiError."""
+        """What the answer, whose body was read, means. Raises ApiError, ServiceFailed where it is not of this service."""
         raise_for(response)
-        return self.read(response)
+        try:
+            return self.read(response)
+        except (ValueError, KeyError, TypeError) as error:
+            detail = f"{response.request.url} gave an answer that is not of this service, or of another version of it"
+            raise ServiceFailed({"status": response.status_code, "code": "not_understood", "detail": detail}) from error
 
 
 def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
@@ -131,7 +138,7 @@ def call(method: str, path: str, json: Mapping[str, Any] | None = None) -> Call[
 
 def health() -> Call[dict[str, Any]]:
     """The state of the service."""
-    return Call("GET", "/health", _document, repeatable=True)
+    return Call("GET", "/health", _health, repeatable=True)
 
 
 def ready() -> Call[dict[str, Any]]:
@@ -223,6 +230,13 @@ def tracks(session_id: str) -> Call[dict[int, Track]]:
 
 def _document(response: httpx.Response) -> Any:
     return response.json() if response.content else None
+
+
+def _health(response: httpx.Response) -> dict[str, Any]:
+    document: dict[str, Any] = response.json()
+    if "version" not in document:
+        raise KeyError("version")
+    return document
 
 
 def _nothing(response: httpx.Response) -> None:

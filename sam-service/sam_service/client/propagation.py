@@ -10,8 +10,8 @@ from sam_service.client.calls import Call, Range
 from sam_service.client.errors import Cancelled, Unreachable, error_of
 from sam_service.client.results import PropagatedFrame, propagated_frame
 
-SSE = "text/event-stream, application/x-ndjson"
-MAX_BREAKS = 5
+SSE = "text/event-stream"
+MAX_BREAKS = 3
 PAUSE_S = 0.3
 
 
@@ -26,24 +26,31 @@ class PropagationStream:
         self._body: dict[str, Any] = {"session_id": session_id, "mask_format": "rle" if masks else "none", **which}
         if "object_ids" in which:
             self._body["object_ids"] = list(which["object_ids"])
-        self._announced_id = self._last_id = ""
+        self._fields: dict[str, str] = {}
+        self._last_id = ""
         self._breaks = 0
 
     def call(self) -> Call[None]:
         """The next request."""
+        self._fields = {}
         resumed = {"Last-Event-ID": self._last_id} if self._last_id else {}
         return Call("POST", "/propagate", lambda response: None, json=self._body, headers={"Accept": SSE, **resumed},
                     repeatable=bool(resumed))
 
     def read(self, line: str) -> PropagatedFrame | None:
-        """The frame that a line holds, if any. Raises ApiError where the line says that the propagation ended early."""
-        if line.startswith("id:"):
-            self._announced_id = line[3:].strip()
-        if not line.startswith(("data:", "{")):
+        """The frame that is complete with this line, if any. Raises ApiError where the propagation ended early.
+
+        An event is lines of `name: value` and ends with an empty one; the service writes its data as one line.
+        """
+        name, _, value = line.partition(":")
+        if line:
+            self._fields[name] = value.strip()
             return None
-        event = json.loads(line.removeprefix("data:"))
-        self._last_id, self._breaks = self._announced_id, 0
-        return self._frame(event)
+        fields, self._fields = self._fields, {}
+        if "data" not in fields:
+            return None
+        self._last_id, self._breaks = fields.get("id", self._last_id), 0
+        return self._frame(json.loads(fields["data"]))
 
     def check_ended(self) -> None:
         """Raise Unreachable where the answer is over before the propagation is."""

@@ -72,11 +72,15 @@ class SamClient:
         while True:
             try:
                 self.perform(calls.ready(), max_wait_s=0.0)
-                return self.perform(calls.health())
+                return self.health()
             except NotReady:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
+
+    def health(self) -> dict[str, Any]:
+        """The state of the service: device, model, threads, queue, memory."""
+        return self.perform(calls.health())
 
     def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> VideoSession:
         """Upload a video, a path or a binary file, and open it. The session is deleted when its `with` ends."""

@@ -113,6 +113,9 @@ def _write_results(session: VideoSession, options: SegmentOptions, terminal: Ter
             report.add_files("overlay", path)
             terminal.say(f"overlay   {path}")
     for export_format in options.exports:
-        path = session.export(export_format, options.out, size=options.export_size)
+        def received(done: int, total: int | None, what: str = export_format) -> None:
+            terminal.draw(f"{what:9} {done / 1e6:.1f} MB")
+
+        path = session.export(export_format, options.out, size=options.export_size, progress=received)
         report.add_files(export_format, path)
         terminal.say(f"{export_format:9} {path}")

@@ -37,17 +37,19 @@ class Terminal:
 
     def bar(self, what: str, done: int, total: int, more: str = "") -> None:
         """Draw how far something is; it goes when it is done."""
-        if self._quiet:
-            return
         filled = BAR_WIDTH * done // max(1, total)
         line = f"{what:9} [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done}/{total}{more}"
-        if sys.stderr.isatty():
+        self.draw(line)
+        if done >= total:
+            self.clear()
+        if self._tenths and not self._quiet and not sys.stderr.isatty() and done % max(1, total // 10) == 0:
+            print(line, file=sys.stderr, flush=True)
+
+    def draw(self, line: str) -> None:
+        """A line that the next one takes the place of; a terminal only has it."""
+        if not self._quiet and sys.stderr.isatty():
             print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
             self._drawn = True
-            if done >= total:
-                self.clear()
-        elif self._tenths and done % max(1, total // 10) == 0:
-            print(line, file=sys.stderr, flush=True)
 
     def progress(self, what: str, frames: Iterator[PropagatedFrame]) -> Iterator[PropagatedFrame]:
         """Pass frames through and show how far they are, with rate and time left."""
