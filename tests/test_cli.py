@@ -194,18 +194,16 @@ def test_ctrl_c_ends_the_demo_without_a_trace(tmp_path: Path, clip: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_a_service_that_dies_midway_is_told_and_what_is_written_stays(tmp_path: Path, clip: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as out, subprocess.Popen([sys.executable, "-m", "sam_service", "serve", "--port", "0"], cwd=tmp_path,
-                                                 env=ENVIRONMENT, stdout=out, stderr=out) as server:
-        while "running on http://" not in (text := log.read_text()):
-            assert server.poll() is None, text
-            time.sleep(0.05)
-        url = text.split("running on ")[1].split()[0]
+def test_what_fails_midway_is_told_and_what_is_written_stays(tmp_path: Path, clip: Path) -> None:
+    def pull_away(_: subprocess.Popen[str]) -> None:
+        for session in client.sessions():
+            client.session(session["session_id"]).delete()
+
+    with local_service(settings()) as url, SamClient(url) as client:
         done = disturbed(*SEGMENT, clip, "--url", url, "--json", cwd=tmp_path, when=lambda: masks_in(tmp_path) >= 3,
-                         disturb=lambda _: server.kill())
+                         disturb=pull_away)
     assert done.returncode == 5
     document = json.loads(done.stdout)
-    assert (document["state"], document["error"]["code"]) == ("failed", "unreachable")
+    assert (document["state"], document["error"]["code"]) == ("failed", "cancelled")
     assert 3 <= len(document["frames"]) == masks_in(tmp_path) < 72
     assert "Traceback" not in done.stderr

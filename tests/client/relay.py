@@ -19,8 +19,17 @@ class Relay:
 
     url: str
     limits: list[int]
+    listener: socket.socket
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
+    ends: list[socket.socket] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Break everything, and answer no more."""
+        for end in (self.listener, *self.ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
 
 @contextlib.contextmanager
@@ -28,10 +37,10 @@ def relay(service: str, *limits: int) -> Iterator[Relay]:
     """Run a relay in front of a service."""
     target = urlsplit(service)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        found = Relay(f"http://127.0.0.1:{listener.getsockname()[1]}", list(limits))
+        found = Relay(f"http://127.0.0.1:{listener.getsockname()[1]}", list(limits), listener)
         threading.Thread(target=_accept, args=(listener, found, (target.hostname, target.port)), daemon=True).start()
         yield found
-        listener.shutdown(socket.SHUT_RDWR)
+        found.close()
 
 
 def _accept(listener: socket.socket, found: Relay, target: tuple[str, int]) -> None:
@@ -41,6 +50,7 @@ def _accept(listener: socket.socket, found: Relay, target: tuple[str, int]) -> N
             limit = found.limits[found.connections] if found.connections < len(found.limits) else None
             found.connections += 1
             server = socket.create_connection(target)
+            found.ends += client, server
             threading.Thread(target=_copy, args=(client, server, None, found), daemon=True).start()
             threading.Thread(target=_copy, args=(server, client, limit, None), daemon=True).start()
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +33,55 @@ def test_a_propagation_goes_on_where_the_connection_broke(client: SamClient, ser
         assert [frame.index for frame in frames] == [frame.index for frame in whole]
         assert all((a.masks[1].mask == b.masks[1].mask).all() for a, b in zip(frames, whole, strict=True))
         assert any(b"last-event-id" in head.lower() for head in broken.heads)
+
+
+@contextmanager
+def process(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The service as a process of its own, once it answers."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-m", "sam_service", "serve", "--port", str(port), "--data-dir", str(folder / "data")]
+    with (folder / "log").open("ab") as log, subprocess.Popen(arguments, env=environment, stdout=log, stderr=log) as running:
+        try:
+            with SamClient(f"http://127.0.0.1:{port}") as client:
+                while running.poll() is None:
+                    try:
+                        client.wait_ready()
+                        break
+                    except Unreachable:
+                        time.sleep(0.1)
+            yield running
+        finally:
+            running.kill()
+
+
+def test_a_propagation_outlives_the_process_of_the_service(tmp_path: Path, clip: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with SamClient(f"http://127.0.0.1:{port}") as client:
+        with process(tmp_path, port) as first:
+            video = client.initialize(clip)
+            video.add_object(points=[CLICK])
+            whole = list(video.propagate())
+            frames = video.propagate()
+            arrived = [next(frames) for _ in range(5)]
+            first.kill()
+        with process(tmp_path, port):
+            arrived += list(frames)
+    assert [frame.index for frame in arrived] == list(range(72))
+    assert all((a.masks[1].mask == b.masks[1].mask).all() for a, b in zip(arrived, whole, strict=True))
+
+
+def test_a_service_that_stays_away_is_given_up(service: str, client: SamClient, clip: Path) -> None:
+    with client.initialize(clip) as video:
+        video.add_object(points=[CLICK])
+        with relay(service) as between, SamClient(between.url, max_wait_s=1.0) as other:
+            video.client = other
+            frames = video.propagate()
+            next(frames)
+            between.close()
+            with pytest.raises(Unreachable):
+                list(frames)
+        video.client = client
 
 
 def test_reading_is_tried_again_and_a_prompt_is_not(client: SamClient, service: str, clip: Path) -> None:

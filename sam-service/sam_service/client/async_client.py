@@ -28,8 +28,8 @@ class AsyncSamClient:
     """A connection to a service.
 
     api_key: sent with every call, that of SAM2_API_KEY if absent; timeout_s: the longest silence that is put up with;
-    max_wait_s: how long a call waits in all for a service that is full. Raises `SamError` and its kinds; `http` is the httpx
-    client underneath, for calls that have no method here.
+    max_wait_s: how long a call waits in all for a service that is full, and a propagation for one that is away. Raises
+    `SamError` and its kinds; `http` is the httpx client underneath, for calls that have no method here.
     """
 
     def __init__(self, base_url: str = calls.DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = 600.0,
@@ -180,7 +180,7 @@ class AsyncVideoSession:
         After a `break` the event loop closes the generator when it gets to it; `contextlib.aclosing` does it at once.
         masks: False leaves the masks with the service. Raises Cancelled where someone else cancelled.
         """
-        stream = PropagationStream(self.session_id, which, masks=masks)
+        stream = PropagationStream(self.session_id, which, masks=masks, max_wait_s=self.client.max_wait_s)
         self._propagating += 1
         try:
             while not stream.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,24 +12,26 @@ from sam_service.client.errors import Cancelled, Unreachable, error_of
 from sam_service.client.results import PropagatedFrame, propagated_frame
 
 SSE = "text/event-stream"
-MAX_BREAKS = 3
-PAUSE_S = 0.3
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.3, 3.0
 
 
 class PropagationStream:
     """One propagation, asked for as often as its connection breaks; `ended` once there is nothing more to ask for.
 
-    Each event has an id. With the last one in `Last-Event-ID` the service goes on after it, so no frame is lost or comes twice.
+    Each event has an id. With the last one in `Last-Event-ID` the service goes on after it, also after a restart, so no frame
+    is lost or comes twice. max_wait_s: how long a service that is away is waited for.
     """
 
-    def __init__(self, session_id: str, which: Range, *, masks: bool) -> None:
+    def __init__(self, session_id: str, which: Range, *, masks: bool, max_wait_s: float) -> None:
         self.ended = False
         self._body: dict[str, Any] = {"session_id": session_id, "mask_format": "rle" if masks else "none", **which}
         if "object_ids" in which:
             self._body["object_ids"] = list(which["object_ids"])
         self._fields: dict[str, str] = {}
         self._last_id = ""
+        self._max_wait_s = max_wait_s
         self._breaks = 0
+        self._broken_since: float | None = None
 
     def call(self) -> Call[None]:
         """The next request."""
@@ -49,8 +52,10 @@ class PropagationStream:
         fields, self._fields = self._fields, {}
         if "data" not in fields:
             return None
-        self._last_id, self._breaks = fields.get("id", self._last_id), 0
-        return self._frame(json.loads(fields["data"]))
+        frame = self._frame(json.loads(fields["data"]))
+        self._last_id = fields.get("id", self._last_id)
+        self._breaks, self._broken_since = 0, None
+        return frame
 
     def check_ended(self) -> None:
         """Raise Unreachable where the answer is over before the propagation is."""
@@ -58,11 +63,14 @@ class PropagationStream:
             raise Unreachable("the service closed the connection in the middle of a propagation")
 
     def pause(self, broken: Unreachable) -> float:
-        """Seconds to wait before the next request. Raises `broken` where nothing came yet, or it breaks again and again."""
-        self._breaks += 1
-        if not self._last_id or self._breaks > MAX_BREAKS:
+        """Seconds to wait before the next request. Raises `broken` where nothing came yet, or the service stays away."""
+        now = time.monotonic()
+        if self._broken_since is None:
+            self._broken_since = now
+        if not self._last_id or now - self._broken_since > self._max_wait_s:
             raise broken
-        return PAUSE_S * self._breaks
+        self._breaks += 1
+        return min(FIRST_PAUSE_S * 2.0 ** (self._breaks - 1), MAX_PAUSE_S)
 
     def _frame(self, event: Mapping[str, Any]) -> PropagatedFrame | None:
         match event["event"]:
@@ -70,6 +78,8 @@ class PropagationStream:
                 return propagated_frame(event)
             case "error":
                 raise error_of(event)
+            case "end" if event["state"] == "interrupted":
+                raise Unreachable("the service stopped in the middle of a propagation")
             case "end" if event["state"] != "done":
                 raise Cancelled({"status": 409, "code": event["state"], "detail":
                                  f"the propagation was {event['state']} after {event['done']} of {event['total']} frames"})

@@ -9,12 +9,14 @@ from sam_service.client import SamClient
 from sam_service.settings import Settings
 from sam_service.video.decoder import silence_decoder
 
+MAX_WAIT_S = 30.0
+
 
 @contextlib.contextmanager
 def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]:
     """A client of the service at `url`, with the key of SAM2_API_KEY; without one, of a service with these settings."""
     if url is not None:
-        with SamClient(url) as client:
+        with SamClient(url, max_wait_s=MAX_WAIT_S) as client:
             yield client
         return
     from sam_service.local import local_service  # brings torch
