@@ -73,6 +73,8 @@ class ObjectState(BaseModel):
     """An object of a session."""
 
     object_id: AnsweredObjectId
+    name: str = Field(description="what people call it", examples=["red cup"])
+    color: str = Field(description="#rrggbb", examples=["#56b4e9"])
     prompted_frames: list[int] = Field(description="frames with a prompt for it", examples=[[0, 42]])
 
 
@@ -140,6 +142,8 @@ class AddObject(Prompt):
     """A new object."""
 
     object_id: ObjectId | None = Field(None, description="chosen if absent", examples=[1])
+    name: str | None = Field(None, max_length=1024, examples=["red cup"],
+                             description="1 to 80 characters; `object N` if absent")
 
 
 class Refine(Prompt):
@@ -147,6 +151,13 @@ class Refine(Prompt):
 
     object_id: ObjectId
     replace: bool = Field(False, description="forget the earlier prompts and mask of this frame first", examples=[False])
+
+
+class LabelObject(Body):
+    """What an object is called and shown as; what is absent stays."""
+
+    name: str | None = Field(None, max_length=1024, description="1 to 80 characters", examples=["red cup"])
+    color: str | None = Field(None, max_length=64, description="#rrggbb", examples=["#e69f00"])
 
 
 class RemoveObject(Body):
@@ -218,6 +229,32 @@ class Propagated(BaseModel):
     frames: list[FrameMasks] = Field(description="in the order they were computed")
     elapsed_s: float = Field(description="seconds from start to end", examples=[14.2])
     frames_per_second: float = Field(description="frames per second over that time", examples=[17.6])
+
+
+class Track(BaseModel):
+    """One object over time: columns of equal length, by frame."""
+
+    object_id: AnsweredObjectId
+    frames: list[int] = Field(description="frames with a stored mask", examples=[[0, 1, 2]])
+    score: list[float] = Field(description="predicted IoU, 0 to 1", examples=[[0.93, 0.92, 0.9]])
+    object_score: list[float] = Field(description="probability that the object is in the frame, 0 to 1",
+                                      examples=[[0.99, 0.99, 0.98]])
+    area: list[int] = Field(description="pixels", examples=[[18250, 18310, 18190]])
+
+
+class Tracks(BaseModel):
+    """All objects over time, as a timeline shows them."""
+
+    session_id: SessionId
+    num_frames: int = Field(description="frames of the session; an estimate while extracting", examples=[250])
+    objects: list[Track] = Field(description="in the order they were added")
+
+
+class Cancelled(BaseModel):
+    """What was stopped."""
+
+    session_id: SessionId
+    cancelled: list[str] = Field(description="jobs that ran and were stopped", examples=[["4c1d0e7a2b8f4f1f9a6d3b5e8c7a9012"]])
 
 
 class FieldError(BaseModel):

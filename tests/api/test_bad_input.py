@@ -231,4 +231,4 @@ def test_an_answer_that_cannot_be_given(video: VideoSession) -> None:
 def untouched(video: VideoSession) -> Any:
     """What of a session must not change."""
     state = video.state()
-    return {name: state[name] for name in ("objects", "prompts", "frames_with_masks", "running", "status", "width", "height")}
+    return {name: state[name] for name in ("objects", "prompts", "frames_with_masks", "running", "width", "height")}

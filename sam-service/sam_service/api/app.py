@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 
 from sam_service import __version__
-from sam_service.api import problems, prompt_routes, propagation_routes, service_routes, session_routes
+from sam_service.api import event_routes, problems, prompt_routes, propagation_routes, service_routes, session_routes
 from sam_service.api.deps import Services, require_key
 from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}))
     problems.install(app)
     app.include_router(service_routes.open_router)
+    app.include_router(event_routes.router)
     for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router):
         app.include_router(router, dependencies=[Depends(require_key)],
                            responses=problems.documented(401, 404, 409, 410, 422, 503))

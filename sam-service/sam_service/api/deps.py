@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.requests import HTTPConnection
+from pydantic import SecretStr
 
 from sam_service.core.engine import Engine
 from sam_service.errors import Unauthorized
@@ -39,10 +41,19 @@ def require_key(request: Request) -> None:
     expected = services(request).settings.sam2_api_key
     if expected is None:
         return
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    given = bearer if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-    if not hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
+    if not is_key(given_key(request), expected):
         raise Unauthorized("this service wants its API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+
+
+def given_key(connection: HTTPConnection) -> str:
+    """The key that a request's headers carry, or nothing."""
+    scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
+    return bearer if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
+
+
+def is_key(given: str, expected: SecretStr) -> bool:
+    """Whether a key is the service's, in a time that does not depend on where it is wrong."""
+    return hmac.compare_digest(given.encode(), expected.get_secret_value().encode())
 
 
 ServicesDep = Annotated[Services, Depends(services)]

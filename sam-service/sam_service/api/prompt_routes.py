@@ -1,4 +1,4 @@
-"""Prompts: add an object, refine it, remove it, take prompts back."""
+"""Prompts: add an object, refine it, name it, remove it, take prompts back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from fastapi import APIRouter
 
 from sam_service.api import views
 from sam_service.api.deps import Services, ServicesDep
+from sam_service.api.session_routes import ObjectNumber, SessionPath
 from sam_service.masks.encode import MaskFormat
-from sam_service.schemas import AddObject, Changed, ClearPrompts, ObjectMask, Prompt, Refine, RemoveObject
+from sam_service.schemas import (
+    AddObject,
+    Changed,
+    ClearPrompts,
+    LabelObject,
+    ObjectMask,
+    ObjectState,
+    Prompt,
+    Refine,
+    RemoveObject,
+)
 from sam_service.sessions.prompts import PromptInput
 from sam_service.sessions.store import MaskRecord
 
@@ -17,7 +28,8 @@ router = APIRouter(tags=["prompts"])
 @router.post("/add-object", summary="Click or box a new object")
 async def add_object(body: AddObject, services: ServicesDep) -> ObjectMask:
     """Add an object by points, a box, both, or a mask, and get its mask on that frame."""
-    record = await services.prompting.add_object(body.session_id, body.frame_idx, body.object_id, _input(body))
+    record = await services.prompting.add_object(body.session_id, body.frame_idx, body.object_id, _input(body),
+                                                  body.name)
     return await _answer(services, body.session_id, record, body.mask_format)
 
 
@@ -27,6 +39,14 @@ async def refine(body: Refine, services: ServicesDep) -> ObjectMask:
     record = await services.prompting.refine(body.session_id, body.frame_idx, body.object_id, _input(body),
                                              replace=body.replace)
     return await _answer(services, body.session_id, record, body.mask_format)
+
+
+@router.patch("/sessions/{session_id}/objects/{object_id}", summary="Name an object")
+async def label_object(session_id: SessionPath, object_id: ObjectNumber, body: LabelObject,
+                       services: ServicesDep) -> ObjectState:
+    """Give an object a name or a colour. What is left out stays as it is."""
+    await services.prompting.label(session_id, object_id, body.name, body.color)
+    return views.object_state(services.sessions.get(session_id), object_id)
 
 
 @router.post("/remove-object", summary="Remove an object")

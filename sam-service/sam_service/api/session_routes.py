@@ -6,16 +6,18 @@ import asyncio
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from sam_service.api import uploads, views
 from sam_service.api.deps import Services, ServicesDep
 from sam_service.api.problems import documented
 from sam_service.errors import ClientError, FrameUnreadable, NotFound
+from sam_service.masks.encode import MaskFormat
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
-from sam_service.schemas import MAX_ID, InitializeBody, Initialized, SessionInfo, SessionList
+from sam_service.schemas import MAX_ID, FrameMasks, InitializeBody, Initialized, SessionInfo, SessionList, Tracks
+from sam_service.sessions.jobs import FrameResult
 from sam_service.sessions.paths import resolve_video
 from sam_service.sessions.render import as_rle
 from sam_service.sessions.session import Session
@@ -69,16 +71,40 @@ async def delete(session_id: SessionPath, services: ServicesDep) -> Response:
 
 @router.get("/sessions/{session_id}/frames/{frame_idx}", summary="A frame", response_class=Response,
             responses={200: {"content": {"image/jpeg": {}}, "description": "the frame as JPEG"}})
-async def frame(session_id: SessionPath, frame_idx: FrameNumber, services: ServicesDep) -> Response:
+async def frame(session_id: SessionPath, frame_idx: FrameNumber, services: ServicesDep, width: Annotated[
+        int | None, Query(ge=16, le=8192, description="pixels across, for a thumbnail; frames are never enlarged",
+                          examples=[160])] = None) -> Response:
     """The frame as the network sees it before squashing. Waits for a frame that is still to be extracted."""
     session = services.sessions.get(session_id)
     await services.sessions.require_frame(session, frame_idx)
     try:
-        data = await services.sessions.in_pool(lambda: session.frames.jpeg(frame_idx))
+        data = await services.sessions.in_pool(lambda: session.frames.jpeg(frame_idx) if width is None
+                                              else session.frames.thumbnail(frame_idx, width))
     except FrameUnreadable:
         services.sessions.get(session_id)  # deleted while it was read: then there is no such session
         raise
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get("/sessions/{session_id}/masks/{frame_idx}", summary="A frame's stored masks")
+async def frame_masks(session_id: SessionPath, frame_idx: FrameNumber, services: ServicesDep, mask_format: Annotated[
+        MaskFormat, Query(description="form of the masks", examples=["rle"])] = "png") -> FrameMasks:
+    """The last masks that were computed on a frame; an object without one is left out."""
+    session = services.sessions.get(session_id)
+    await services.sessions.require_frame(session, frame_idx)
+
+    def render() -> FrameMasks:
+        masks = tuple(services.sessions.store.masks(session_id, frame_idx))
+        return views.frame_masks(session_id, FrameResult(frame_idx, session.frames.timestamp_s(frame_idx), masks), mask_format)
+
+    return await services.sessions.in_pool(render)
+
+
+@router.get("/sessions/{session_id}/tracks", summary="All objects over time")
+async def tracks(session_id: SessionPath, services: ServicesDep) -> Tracks:
+    """Each object's scores and area on all frames that have a mask of it, for timelines and charts."""
+    session = services.sessions.get(session_id)
+    return await services.sessions.in_pool(lambda: views.tracks(session, services.sessions.store.masks(session_id)))
 
 
 @router.get("/sessions/{session_id}/masks/{frame_idx}/{object_id}", summary="A stored mask", response_class=Response,

@@ -1,13 +1,14 @@
-"""A job's frames on their way to one client: in one answer, or line by line. A client that leaves cancels its job."""
+"""A job's frames on their way to one client: in one answer, or event by event. A client that leaves cancels its job."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from fastapi import Request
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic_core import to_json
 
 from sam_service.api import views
@@ -18,6 +19,7 @@ from sam_service.masks.encode import MaskFormat
 from sam_service.schemas import FrameMasks, Propagated
 from sam_service.sessions.jobs import FrameResult, Job, JobState
 
+KEEP_ALIVE_S = 15.0
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -39,25 +41,58 @@ async def collect(request: Request, services: Services, job: Job, mask_format: M
 async def ndjson(request: Request, services: Services, job: Job, mask_format: MaskFormat) -> AsyncIterator[bytes]:
     """The propagation as lines: `start`, a `frame` each, then `end` or `error`."""
     with _cancelled_by_leaving(request, job):
-        async for event in events(services, job, mask_format):
+        async for _, event in events(services, job, mask_format):
             yield to_json(event) + b"\n"
 
 
-async def events(services: Services, job: Job, mask_format: MaskFormat) -> AsyncIterator[dict[str, Any]]:
-    """A job's events, as every streaming form sends them."""
-    yield {"event": "start", "session_id": job.session_id, "job_id": job.job_id, "total": job.total}
-    done = 0
-    async for result in job.follow():
+async def sse(request: Request, services: Services, job: Job, mask_format: MaskFormat,
+              after: int | None) -> AsyncIterator[bytes]:
+    """The propagation as server-sent events, from the one after number `after` on."""
+    with _cancelled_by_leaving(request, job):
+        async for chunk in watch_sse(services, job, mask_format, after):
+            yield chunk
+
+
+async def watch_sse(services: Services, job: Job, mask_format: MaskFormat, after: int | None) -> AsyncIterator[bytes]:
+    """The same for one whose leaving stops nothing. Where nothing happens, a comment keeps the connection open."""
+    source = events(services, job, mask_format, after)
+    pending = asyncio.ensure_future(anext(source, None))
+    try:
+        while True:
+            await asyncio.wait({pending}, timeout=KEEP_ALIVE_S)
+            if not pending.done():
+                yield KEEPALIVE_COMMENT
+                continue
+            item = pending.result()
+            if item is None:
+                return
+            number, event = item
+            yield format_sse_event(event=event["event"], id=f"{job.job_id}:{number}", data_str=to_json(event).decode())
+            pending = asyncio.ensure_future(anext(source, None))
+    finally:
+        pending.cancel()
+
+
+async def events(services: Services, job: Job, mask_format: MaskFormat,
+                 after: int | None = None) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    """A job's numbered events, as every streaming form sends them: 0 is `start`, n the n-th frame, then the end.
+
+    after: the number of the last event that the client has.
+    """
+    if after is None:
+        yield 0, {"event": "start", "session_id": job.session_id, "job_id": job.job_id, "total": job.total}
+    done = after or 0
+    async for result in job.follow(done):
         done += 1
         frame = await _render(services, job, result, mask_format)
-        yield {"event": "frame", "done": done, "total": max(job.total, done),
-               "frames_per_second": round(job.frames_per_second, 3), **frame.model_dump()}
+        yield done, {"event": "frame", "done": done, "total": max(job.total, done),
+                     "frames_per_second": round(job.frames_per_second, 3), **frame.model_dump()}
     if job.error is not None:
-        yield {"event": "error", "done": done, "frame_idx": job.at,
-               **problem_of(job.error).model_dump(exclude_none=True)}
+        yield done + 1, {"event": "error", "done": done, "frame_idx": job.at,
+                         **problem_of(job.error).model_dump(exclude_none=True)}
     else:
-        yield {"event": "end", "state": job.state, "done": done, "total": job.total,
-               "elapsed_s": round(job.elapsed_s, 4), "frames_per_second": round(job.frames_per_second, 3)}
+        yield done + 1, {"event": "end", "state": job.state, "done": done, "total": job.total,
+                         "elapsed_s": round(job.elapsed_s, 4), "frames_per_second": round(job.frames_per_second, 3)}
 
 
 async def _render(services: Services, job: Job, result: FrameResult, mask_format: MaskFormat) -> FrameMasks:
@@ -65,17 +100,25 @@ async def _render(services: Services, job: Job, result: FrameResult, mask_format
 
 
 @contextlib.contextmanager
-def _cancelled_by_leaving(request: Request, job: Job) -> Any:
-    """Cancel the job when the client disconnects, or when whatever reads the job is itself ended."""
+def _cancelled_by_leaving(request: Request, job: Job) -> Iterator[None]:
+    """Be a reader of the job, until the client disconnects or whatever reads the job is itself ended."""
+    job.readers += 1
+    leave = _once(job.leave)
+
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        job.cancel()
+        leave()
 
     watcher = asyncio.create_task(watch())
     try:
         yield
     finally:
         watcher.cancel()
-        if job.running:
-            job.cancel()
+        leave()
+
+
+def _once(run: Callable[[], None]) -> Callable[[], None]:
+    """`run`, which does nothing from the second call on."""
+    left = [run]
+    return lambda: left.pop()() if left else None

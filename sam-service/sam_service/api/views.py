@@ -16,6 +16,8 @@ from sam_service.schemas import (
     ObjectState,
     PromptState,
     SessionInfo,
+    Track,
+    Tracks,
 )
 from sam_service.sessions.jobs import FrameResult, Job
 from sam_service.sessions.render import as_rle, to_format
@@ -26,15 +28,21 @@ from sam_service.sessions.store import MaskRecord
 def initialized(services: Services, session: Session) -> Initialized:
     """A session as `/initialize` answers it."""
     frames, manifest = session.frames, session.frames.manifest
-    status = "failed" if frames.error is not None else "ready" if frames.complete else "extracting"
     info = services.engine.info
     return Initialized(
-        session_id=session.session_id, status=status, num_frames=frames.num_frames, frames_ready=frames.frames_ready,
-        width=manifest.width, height=manifest.height, original_width=manifest.original_width,
-        original_height=manifest.original_height, scale_factor=manifest.scale_factor, fps=manifest.fps,
+        session_id=session.session_id, status=extraction_status(session), num_frames=frames.num_frames,
+        frames_ready=frames.frames_ready, width=manifest.width, height=manifest.height,
+        original_width=manifest.original_width, original_height=manifest.original_height,
+        scale_factor=manifest.scale_factor, fps=manifest.fps,
         truncated=manifest.truncated, expires_at=services.sessions.expires_at(session),
         model=Model(size=info.size if info else services.settings.sam2_model_size, image_size=session.record.image_size,
                     device=info.device if info else "", quantized=info.quantized if info else False))
+
+
+def extraction_status(session: Session) -> str:
+    """`extracting`, `ready` or `failed`."""
+    frames = session.frames
+    return "failed" if frames.error is not None else "ready" if frames.complete else "extracting"
 
 
 async def session_info(services: Services, session: Session) -> SessionInfo:
@@ -43,13 +51,35 @@ async def session_info(services: Services, session: Session) -> SessionInfo:
     error = session.frames.error
     return SessionInfo(
         **dict(initialized(services, session)), video_name=session.record.video_name, created_at=session.record.created_at,
-        objects=[ObjectState(object_id=object_id, prompted_frames=sorted(frames))
-                 for object_id, frames in session.prompts.items()],
-        prompts=[_prompt(object_id, frame, prompt) for object_id, frames in session.prompts.items()
-                 for frame, prompt in sorted(frames.items())],
+        objects=[object_state(session, object_id) for object_id in session.prompts], prompts=prompt_states(session),
         frames_with_masks=masked,
         running=job_info(session.job) if session.job is not None and session.job.running else None,
         error=error.message if error is not None else None)
+
+
+def object_state(session: Session, object_id: int) -> ObjectState:
+    """An object of a session."""
+    label = session.label(object_id)
+    return ObjectState(object_id=object_id, name=label.name, color=label.color,
+                       prompted_frames=sorted(session.prompts[object_id]))
+
+
+def prompt_states(session: Session) -> list[PromptState]:
+    """All prompts of a session, by object and frame."""
+    return [_prompt(object_id, frame, prompt) for object_id, frames in session.prompts.items()
+            for frame, prompt in sorted(frames.items())]
+
+
+def tracks(session: Session, masks: list[MaskRecord]) -> Tracks:
+    """Stored masks as columns over time. Takes milliseconds for thousands of them."""
+    columns: dict[int, list[MaskRecord]] = {object_id: [] for object_id in session.prompts}
+    for mask in masks:
+        if mask.object_id in columns:
+            columns[mask.object_id].append(mask)
+    return Tracks(session_id=session.session_id, num_frames=session.frames.num_frames, objects=[
+        Track(object_id=object_id, frames=[mask.frame_index for mask in found], score=[round(mask.score, 4) for mask in found],
+              object_score=[round(mask.object_score, 4) for mask in found], area=[rle_area(as_rle(mask)) for mask in found])
+        for object_id, found in columns.items()])
 
 
 def job_info(job: Job) -> JobInfo:

@@ -13,13 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Colours of objects as RGB, chosen to stay apart for colour-blind readers too (Okabe and Ito, 2008).
-PALETTE = ((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0))
-
-
-def colour_of(object_id: int) -> tuple[int, int, int]:
-    """The RGB colour of an object, the same in every picture."""
-    return PALETTE[(object_id - 1) % len(PALETTE)]
+from sam_service.masks.palette import colour_of
 
 
 def draw_overlay(image: NDArray[np.uint8], masks: Mapping[int, NDArray[np.bool_]], opacity: float = 0.45, *,

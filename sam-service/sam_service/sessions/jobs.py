@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sam_service.errors import ServiceError
+from sam_service.sessions.plan import Plan
 from sam_service.sessions.store import MaskRecord
 
 
@@ -35,10 +36,15 @@ class FrameResult:
 
 @dataclass(slots=True)
 class Job:
-    """One propagation. total: frames it will compute, by the best knowledge so far. at: the frame in work, or the last one."""
+    """One propagation. total: frames it will compute, by the best knowledge so far. at: the frame in work, or the last one.
+
+    left: it was stopped for no other reason than that its last reader went away. first_kept: results before this one
+    were let go.
+    """
 
     job_id: str
     session_id: str
+    plan: Plan
     total: int
     state: JobState = JobState.RUNNING
     done: int = 0
@@ -47,6 +53,9 @@ class Job:
     results: list[FrameResult] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     cancel_requested: bool = False
+    readers: int = 0
+    left: bool = False
+    first_kept: int = 0
     started_at: float = field(default_factory=time.monotonic)
     finished_at: float | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,6 +84,7 @@ class Job:
     def finish(self, state: JobState, error: ServiceError | None = None) -> None:
         """Publish the end."""
         self.state, self.error = state, error
+        self.left = self.left and state is JobState.CANCELLED
         if state is JobState.DONE:
             self.total = self.done
         self.finished_at = time.monotonic()
@@ -82,11 +92,24 @@ class Job:
 
     def cancel(self) -> None:
         """Ask the job to stop; the frame in work is still finished and stored."""
-        self.cancel_requested = True
+        self.cancel_requested, self.left = True, False
+
+    def leave(self) -> None:
+        """A reader goes away. Without another one the job stops, and goes on if the reader comes back."""
+        self.readers -= 1
+        if self.running and self.readers == 0 and not self.cancel_requested:
+            self.cancel_requested = self.left = True
+
+    def reopen(self) -> None:
+        """A job that was stopped runs again."""
+        self.state, self.error, self.cancel_requested, self.left = JobState.RUNNING, None, False, False
+        if self.finished_at is not None:
+            self.started_at += time.monotonic() - self.finished_at
+            self.finished_at = None
 
     def release(self) -> None:
         """Let go of the results of a job that has ended; its figures stay. Who follows it already reads on."""
-        self.results = []
+        self.results, self.first_kept = [], self.done
 
     async def wait(self) -> None:
         """Wait for the end, whatever it is."""
@@ -95,7 +118,7 @@ class Job:
 
     async def follow(self, start: int = 0) -> AsyncIterator[FrameResult]:
         """Yield the frames from the `start`-th computed one on, as they come, until the job ends."""
-        results, position = self.results, start
+        results, position = self.results, start - self.first_kept
         while True:
             while position < len(results):
                 yield results[position]

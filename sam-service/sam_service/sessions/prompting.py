@@ -1,4 +1,4 @@
-"""Use cases around prompts: add an object, refine it, remove it, take prompts back.
+"""Use cases around prompts: add an object, refine it, name it, remove it, take prompts back.
 
 Each takes the session's lock, writes the prompt down, acts on it and stores the mask. What cannot be acted on is struck out of
 the log again, so that a refused or failed prompt leaves the session as it was.
@@ -11,6 +11,8 @@ from typing import Any
 
 from sam_service.core.prompts import Prompt
 from sam_service.errors import Conflict, InvalidPrompt
+from sam_service.sessions.events import ObjectsChanged, PromptAnswered
+from sam_service.sessions.labels import Label, check_color, check_name
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
 from sam_service.sessions.recovery import answer, forget, require_bank, take_back
 from sam_service.sessions.service import SessionService
@@ -24,9 +26,12 @@ class Prompting:
     def __init__(self, sessions: SessionService) -> None:
         self._sessions = sessions
 
-    async def add_object(self, session_id: str, frame_index: int, object_id: int | None, raw: PromptInput) -> MaskRecord:
+    async def add_object(self, session_id: str, frame_index: int, object_id: int | None, raw: PromptInput,
+                         name: str | None = None) -> MaskRecord:
         """Add an object by its first prompt. Raises Conflict where the object exists, InvalidPrompt, NotFound."""
         session = self._sessions.get(session_id)
+        if name is not None:
+            name = check_name(name)
         await self._sessions.require_frame(session, frame_index)
         prompt = await self._sessions.in_pool(lambda: check_prompt(raw, *session.size))
         if not is_positive(prompt):
@@ -40,7 +45,11 @@ class Prompting:
             if len(session.prompts) >= self._sessions.limits.max_objects:
                 raise Conflict(f"a session holds at most {self._sessions.limits.max_objects} objects", field="object_id",
                                code="too_many_objects")
-            return await self._act(session, PromptKind.ADD, object_id, frame_index, prompt, _payload(raw))
+            record = await self._act(session, PromptKind.ADD, object_id, frame_index, prompt, _payload(raw))
+            if name is not None:
+                self._label(session, object_id, Label(name, session.label(object_id).color))
+        _tell(session, record)
+        return record
 
     async def refine(self, session_id: str, frame_index: int, object_id: int, raw: PromptInput, *,
                      replace: bool) -> MaskRecord:
@@ -56,7 +65,19 @@ class Prompting:
                 raise InvalidPrompt("the object has no other prompt; this one needs a positive point (label 1), a box or a "
                                     "mask", field="labels")
             payload = _payload(raw) | ({"replace": True} if replace else {})
-            return await self._act(session, PromptKind.REFINE, object_id, frame_index, prompt, payload)
+            record = await self._act(session, PromptKind.REFINE, object_id, frame_index, prompt, payload)
+        _tell(session, record)
+        return record
+
+    async def label(self, session_id: str, object_id: int, name: str | None, color: str | None) -> None:
+        """Name an object, or choose its colour; None leaves what there is. Raises NotFound, InvalidInput."""
+        session = self._sessions.get(session_id)
+        async with session.exclusive():
+            session.require_object(object_id)
+            earlier = session.label(object_id)
+            self._label(session, object_id, Label(earlier.name if name is None else check_name(name),
+                                                  earlier.color if color is None else check_color(color)))
+        session.events.tell(ObjectsChanged())
 
     async def remove_object(self, session_id: str, object_id: int) -> None:
         """Remove an object with its prompts, its memory and its masks. Raises NotFound."""
@@ -67,7 +88,9 @@ class Prompting:
             sequence = self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
             await forget(self._sessions, session, object_id)
             del session.prompts[object_id]
+            session.labels.pop(object_id, None)
             self._sessions.store.settle_prompt(session_id, sequence)
+        session.events.tell(ObjectsChanged())
 
     async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
         """Take prompts back: of one object or all, on one frame or all. Returns how many frames' prompts went.
@@ -87,7 +110,8 @@ class Prompting:
                 await take_back(self._sessions, session, known, at)
                 del session.prompts[known][at]
                 self._sessions.store.settle_prompt(session_id, sequence)
-            return len(cleared)
+        session.events.tell(ObjectsChanged())
+        return len(cleared)
 
     async def _act(self, session: Session, kind: PromptKind, object_id: int, frame_index: int, prompt: Prompt,
                    payload: dict[str, Any]) -> MaskRecord:
@@ -106,6 +130,18 @@ class Prompting:
             raise
         session.set_prompt(object_id, frame_index, prompt)
         return record
+
+
+    def _label(self, session: Session, object_id: int, label: Label) -> None:
+        store = self._sessions.store
+        sequence = store.append_prompt(session.session_id, PromptKind.LABEL, object_id, 0, asdict(label))
+        session.labels[object_id] = label
+        store.settle_prompt(session.session_id, sequence)
+
+
+def _tell(session: Session, mask: MaskRecord) -> None:
+    session.events.tell(ObjectsChanged())
+    session.events.tell(PromptAnswered(mask))
 
 
 def _payload(raw: PromptInput) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
 
 from sam_service.core.engine import StepResult
 from sam_service.core.features import Frame
-from sam_service.errors import Conflict, EngineError, InvalidInput, NotFound, NotReady, QueueFull, ServiceError
+from sam_service.errors import Conflict, EngineError, NotFound, NotReady, QueueFull, ServiceError
+from sam_service.sessions.events import FrameDone, JobChanged
 from sam_service.sessions.jobs import FrameResult, Job, JobState
+from sam_service.sessions.plan import Plan, PropagationRequest, directed
 from sam_service.sessions.recovery import require_bank
 from sam_service.sessions.render import absent, to_record
 from sam_service.sessions.service import SessionService
@@ -24,37 +25,8 @@ from sam_service.sessions.session import Session
 
 logger = logging.getLogger(__name__)
 
-Direction = Literal["forward", "backward", "both"]
 KEPT_JOBS = 64
 BACKOFF_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class PropagationRequest:
-    """What to propagate; None is the default of the contract."""
-
-    start_frame: int | None = None
-    end_frame: int | None = None
-    direction: Direction = "forward"
-    object_ids: Sequence[int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Frames in the order of computation: `forward`, where a stop of None is the clip's end, then `backward`."""
-
-    objects: tuple[int, ...]
-    start: int
-    forward: tuple[int, int | None] | None
-    backward: range
-
-    def total(self, num_frames: int) -> int:
-        """How many frames this makes in a clip of `num_frames`."""
-        ahead = 0
-        if self.forward is not None:
-            start, stop = self.forward
-            ahead = max(0, (num_frames if stop is None else stop) - start)
-        return ahead + len(self.backward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +37,7 @@ class _Turn:
     reverse: bool
 
 
-def _directed(objects: tuple[int, ...], start: int, end: int | None, direction: Direction) -> _Plan:
-    """The plan for a direction. `end` bounds the part that goes forward, or the way back where there is no other."""
-    match direction:
-        case "forward":
-            if end is not None and end < start:
-                raise InvalidInput(f"end_frame {end} lies before the start, frame {start}; going forward it must not",
-                                   field="end_frame")
-            return _Plan(objects, start, (start, None if end is None else end + 1), range(0))
-        case "backward":
-            if end is not None and end > start:
-                raise InvalidInput(f"end_frame {end} lies after the start, frame {start}; going backward it must not",
-                                   field="end_frame")
-            return _Plan(objects, start, None, range(start, (end or 0) - 1, -1))
-        case "both":
-            if end is not None and end < start:
-                raise InvalidInput(f"end_frame {end} lies before the start, frame {start}; with both directions it bounds "
-                                   "the way forward", field="end_frame")
-            return _Plan(objects, start, (start, None if end is None else end + 1), range(start - 1, -1, -1))
-
-
-def _plan(session: Session, request: PropagationRequest) -> _Plan:
+def _plan(session: Session, request: PropagationRequest) -> Plan:
     """What a request means for a session as it is now. Raises Conflict, NotFound, InvalidInput."""
     chosen = tuple(session.prompts) if request.object_ids is None else tuple(dict.fromkeys(request.object_ids))
     prompted = [frame for object_id in chosen for frame in session.require_object(object_id, "object_ids")]
@@ -93,7 +45,7 @@ def _plan(session: Session, request: PropagationRequest) -> _Plan:
         raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"
                        if request.object_ids is not None else None, code="nothing_to_propagate")
     start = min(prompted) if request.start_frame is None else request.start_frame
-    return _directed(chosen, start, request.end_frame, request.direction)
+    return directed(chosen, start, request.end_frame, request.direction)
 
 
 class Propagation:
@@ -120,11 +72,40 @@ class Propagation:
             await require_bank(self._sessions, session)
             if session.job is not None:
                 session.job.release()
-            job = Job(secrets.token_hex(16), session_id, plan.total(session.frames.num_frames))
+            job = Job(secrets.token_hex(16), session_id, plan, plan.total(session.frames.num_frames))
             session.job = self._jobs[job.job_id] = job
             self._forget_old_jobs()
-            job.task = asyncio.create_task(self._run(session, job, plan), name=f"propagate-{session_id}")
+            self._launch(session, job)
         return job
+
+    async def resume(self, session_id: str, job_id: str, position: int) -> Job:
+        """A job whose client comes back and has seen its first `position` frames. One that the client's leaving stopped
+        goes on.
+
+        Raises NotFound for a job that is not this session's, Conflict where the frames after `position` are gone.
+        """
+        session, job = self._sessions.get(session_id), self.job(job_id)
+        if job.session_id != session_id:
+            raise NotFound("this session has no such propagation", field="last-event-id")
+        if job.left:
+            await job.wait()
+            async with session.exclusive():
+                if job.left and session.job is job:
+                    await require_bank(self._sessions, session)
+                    job.reopen()
+                    self._launch(session, job)
+        if not job.first_kept <= position <= job.done or (job.left and not job.running):
+            raise Conflict(f"this propagation cannot go on after its frame number {position}; start another one, which goes "
+                           "over stored features quickly", field="last-event-id", code="stream_over")
+        return job
+
+    def cancel_all(self, session_id: str) -> list[Job]:
+        """Ask what runs on a session to stop; returns it."""
+        session = self._sessions.get(session_id)
+        running = [session.job] if session.job is not None and session.job.running else []
+        for job in running:
+            job.cancel()
+        return running
 
     def job(self, job_id: str) -> Job:
         """A job that runs or ended not long ago. Raises NotFound."""
@@ -135,6 +116,10 @@ class Propagation:
     def _forget_old_jobs(self) -> None:
         for job_id in [job_id for job_id, job in self._jobs.items() if not job.running][:max(0, len(self._jobs) - KEPT_JOBS)]:
             del self._jobs[job_id]
+
+    def _launch(self, session: Session, job: Job) -> None:
+        job.task = asyncio.create_task(self._run(session, job), name=f"propagate-{session.session_id}")
+        session.events.tell(JobChanged(job))
 
     async def _require_bounds(self, session: Session, request: PropagationRequest) -> None:
         """Wait for the frames that a request names; done before the session is locked, since it can take long."""
@@ -149,17 +134,17 @@ class Propagation:
         except NotFound as error:
             raise NotFound(error.message, field=field) from None
 
-    async def _run(self, session: Session, job: Job, plan: _Plan) -> None:
+    async def _run(self, session: Session, job: Job) -> None:
         """Compute a job's frames. While a step runs, the next frame is read and the one before is compressed and stored."""
         state, failure = JobState.CANCELLED, None
         publishing: asyncio.Task[None] | None = None
         try:
             num_frames = await self._sessions.require_length(session)
-            async for turn in self._turns(session, job, plan):
-                result = await (await self._queue(session, plan, turn, num_frames))
+            async for turn in self._turns(session, job):
+                result = await (await self._queue(session, job.plan, turn, num_frames))
                 if publishing is not None:
                     await publishing
-                publishing = asyncio.create_task(self._publish(session, job, plan, turn.frame.index, result))
+                publishing = asyncio.create_task(self._publish(session, job, turn.frame.index, result))
             state = JobState.CANCELLED if job.cancel_requested else JobState.DONE
         except ServiceError as error:
             state, failure = JobState.FAILED, error
@@ -176,36 +161,42 @@ class Propagation:
             state, failure = JobState.FAILED, failure or EngineError("a frame could not be stored; the service's log says why")
         finally:
             job.finish(state, failure)
+            session.events.tell(JobChanged(job))
 
-    async def _turns(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[_Turn]:
+    async def _turns(self, session: Session, job: Job) -> AsyncIterator[_Turn]:
         """The frames in order, each once it is extracted; the one after it is read ahead where it is there already."""
         ahead: dict[int, Frame] = {}
-        async for index, reverse in self._order(session, job, plan):
+        async for index, reverse in self._order(session, job):
             frame = ahead.pop(index, None) or self._sessions.frame(session, index)
             after = index - 1 if reverse else index + 1
             ahead = {after: self._sessions.frame(session, after)} if 0 <= after < session.frames.frames_ready else {}
             yield _Turn(frame, reverse)
 
-    async def _order(self, session: Session, job: Job, plan: _Plan) -> AsyncIterator[tuple[int, bool]]:
-        """Frames and whether they are reached going backward, until the job is cancelled."""
-        index, stop = plan.forward if plan.forward is not None else (0, 0)
+    async def _order(self, session: Session, job: Job) -> AsyncIterator[tuple[int, bool]]:
+        """Frames and whether they are reached going backward, from the first that the job lacks, until it is cancelled."""
+        index, stop = job.plan.forward if job.plan.forward is not None else (0, 0)
+        behind = job.done
         while not job.cancel_requested and (stop is None or index < stop):
-            job.at = index
+            if not behind:
+                job.at = index
             try:
                 await self._sessions.require_frame(session, index, timeout_s=1.0)
             except NotReady:
                 continue
             except NotFound:
                 break
-            yield index, False
+            if behind:
+                behind -= 1
+            else:
+                yield index, False
             index += 1
-        for index in plan.backward:
+        for index in job.plan.backward[behind:]:
             if job.cancel_requested:
                 return
             job.at = index
             yield index, True
 
-    async def _queue(self, session: Session, plan: _Plan, turn: _Turn, num_frames: int) -> asyncio.Future[StepResult]:
+    async def _queue(self, session: Session, plan: Plan, turn: _Turn, num_frames: int) -> asyncio.Future[StepResult]:
         """Queue the step of a frame, and return its future. A full queue is waited for."""
         while True:
             try:
@@ -215,7 +206,7 @@ class Propagation:
             except QueueFull:
                 await asyncio.sleep(BACKOFF_S)
 
-    async def _publish(self, session: Session, job: Job, plan: _Plan, index: int, step: StepResult) -> None:
+    async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
         """Store a frame's masks, then tell whoever follows the job.
 
         An object that was removed meanwhile is left out, one without a prompt is absent, and the stored answer to a prompt
@@ -223,7 +214,7 @@ class Propagation:
         """
         width, height = session.size
         async with session.lock:
-            objects = [object_id for object_id in plan.objects if object_id in session.prompts]
+            objects = [object_id for object_id in job.plan.objects if object_id in session.prompts]
             answered = {object_id for object_id in objects if index in session.prompts[object_id]}
             prompted = {object_id for object_id in objects if session.prompts[object_id]}
 
@@ -238,3 +229,4 @@ class Propagation:
             result = await self._sessions.in_pool(store)
         job.total = max(job.total, job.done + 1)
         job.add(result)
+        session.events.tell(FrameDone(job, job.done, result))

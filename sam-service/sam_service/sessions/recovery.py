@@ -67,6 +67,8 @@ async def require_bank(sessions: SessionService, session: Session) -> None:
             case PromptKind.CLEAR:
                 if line.object_id in session.prompts:  # the replay has struck the prompt out already
                     await take_back(sessions, session, line.object_id, line.frame_index)
+            case PromptKind.LABEL:
+                pass  # it has no part in the tracking
         sessions.store.settle_prompt(session.session_id, line.sequence, masks)
     session.unsettled.clear()
     session.bank_restored = True

@@ -22,6 +22,7 @@ from sam_service.core.features import Frame, to_square
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
+from sam_service.sessions.events import SessionDeleted
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
@@ -162,6 +163,7 @@ class SessionService:
             session.left_over = True
             raise
         del self._sessions[session.session_id]
+        session.events.tell(SessionDeleted())
         logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
 
     def _use(self, session: Session, interval_s: float) -> None:

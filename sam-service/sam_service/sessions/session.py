@@ -12,7 +12,9 @@ from pathlib import Path
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.prompts import Prompt
 from sam_service.errors import NotFound
+from sam_service.sessions.events import Events
 from sam_service.sessions.jobs import Job
+from sam_service.sessions.labels import Label, default_label
 from sam_service.sessions.prompts import PromptInput, check_prompt, merge
 from sam_service.sessions.store import PromptKind, PromptRecord, SessionRecord
 from sam_service.video.extract import Extraction
@@ -29,7 +31,8 @@ class Session:
     rebuilt from the prompts.
 
     prompts: by object and frame, all that an object is prompted with there. unsettled: prompts that an earlier process wrote
-    down and did not act on. highest_object_id: of all objects that there ever were, so that none is chosen twice.
+    down and did not act on. labels: of the objects that somebody named or coloured. highest_object_id: of all objects that
+    there ever were, so that none is chosen twice.
     """
 
     record: SessionRecord
@@ -38,6 +41,8 @@ class Session:
     extraction: Extraction
     bank: MemoryBank
     prompts: dict[int, dict[int, Prompt]] = field(default_factory=dict)
+    labels: dict[int, Label] = field(default_factory=dict)
+    events: Events = field(default_factory=Events)
     job: Job | None = None
     last_used_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -85,6 +90,10 @@ class Session:
             return self.highest_object_id + 1
         return next(number for number in count(FIRST_OBJECT_ID) if number not in self.prompts)
 
+    def label(self, object_id: int) -> Label:
+        """An object's name and colour."""
+        return self.labels.get(object_id) or default_label(object_id)
+
     def set_prompt(self, object_id: int, frame_index: int, prompt: Prompt) -> None:
         """Note what an object is prompted with on a frame from now on."""
         self.prompts.setdefault(object_id, {})[frame_index] = prompt
@@ -105,5 +114,8 @@ class Session:
                     self.set_prompt(line.object_id, line.frame_index, merge(earlier, new, replace=replace))
                 case PromptKind.REMOVE:
                     self.prompts.pop(line.object_id, None)
+                    self.labels.pop(line.object_id, None)
                 case PromptKind.CLEAR:
                     self.prompts.get(line.object_id, {}).pop(line.frame_index, None)
+                case PromptKind.LABEL:
+                    self.labels[line.object_id] = Label(**line.payload)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-FORMAT = 1
+FORMAT = 2  # 1 had no LABEL lines in the log
 
 
 class PromptKind(StrEnum):
@@ -24,6 +24,7 @@ class PromptKind(StrEnum):
     REFINE = "refine"
     REMOVE = "remove"
     CLEAR = "clear"
+    LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class SessionStore(Protocol):
     def prompts(self, session_id: str) -> list[PromptRecord]: ...
     def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None: ...
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None: ...
+    def masks(self, session_id: str, frame_index: int | None = None) -> list[MaskRecord]: ...
     def delete_masks(self, session_id: str, object_id: int) -> None: ...
     def masked_frames(self, session_id: str) -> list[int]: ...
     def close(self) -> None: ...
@@ -117,8 +119,8 @@ class SqliteStore:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, FORMAT):
-            raise RuntimeError(f"{path} has format {version}; this version reads format {FORMAT}")
+        if not 0 <= version <= FORMAT:
+            raise RuntimeError(f"{path} has format {version}; this version reads formats up to {FORMAT}")
         self._db.executescript(_SCHEMA)
         self._db.execute(f"PRAGMA user_version = {FORMAT}")
         self._db.commit()
@@ -189,6 +191,13 @@ class SqliteStore:
                           "WHERE session_id = :id AND frame_index = :frame AND object_id = :object",
                           {"id": session_id, "frame": frame_index, "object": object_id})
         return MaskRecord(*rows[0]) if rows else None
+
+    def masks(self, session_id: str, frame_index: int | None = None) -> list[MaskRecord]:
+        """All stored masks, or those of one frame, by frame and object. Takes milliseconds for thousands of them."""
+        where = "session_id = :id" if frame_index is None else "session_id = :id AND frame_index = :frame"
+        rows = self._read("SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
+                          f"WHERE {where} ORDER BY frame_index, object_id", {"id": session_id, "frame": frame_index})
+        return [MaskRecord(*row) for row in rows]
 
     def delete_masks(self, session_id: str, object_id: int) -> None:
         """Remove all masks of an object."""

@@ -18,6 +18,9 @@ from sam_service.video.index import INDEX_NAME, FrameRecord, append_record, fram
 from sam_service.video.manifest import FrameOptions, Manifest, pack_error, replace_file, unpack_error
 from sam_service.video.probe import VideoInfo
 
+THUMBNAIL_QUALITY = 80
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
 
 class FrameStore:
     """A folder of JPEGs, `000000.jpg` onwards, with the manifest and the index that describe them.
@@ -129,6 +132,20 @@ class FrameStore:
         if image is None:
             raise FrameUnreadable(f"frame {index} is damaged")
         return np.asarray(image, np.uint8)
+
+    def thumbnail(self, index: int, width: int) -> bytes:
+        """Return frame `index` as a JPEG of `width` pixels across, or as it is when it is not wider. Raises as `jpeg`."""
+        data = self.jpeg(index)
+        size = self._manifest.width, self._manifest.height
+        if width >= size[0]:
+            return data
+        shrink = next((by for by in _REDUCED if width * by <= size[0]), 1)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED.get(shrink, cv2.IMREAD_COLOR))
+        if image is None:
+            raise FrameUnreadable(f"frame {index} is damaged")
+        target = width, max(1, round(width * size[1] / size[0]))
+        small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+        return cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY))[1].tobytes()
 
     def wait_for(self, index: int, timeout_s: float | None = None) -> None:
         """Return once frame `index` can be read.

@@ -1,0 +1,114 @@
+"""What happens in a session, told to whoever watches it. Nobody who watches slowly holds up the work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sam_service.sessions.jobs import FrameResult, Job
+from sam_service.sessions.store import MaskRecord
+
+MAX_WAITING = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsChanged:
+    """Objects, their names or their prompts are not what they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAnswered:
+    """A prompt's mask."""
+
+    mask: MaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A propagation has begun, gone on or ended."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDone:
+    """A propagation has come a frame further: the `done`-th."""
+
+    job: Job
+    done: int
+    result: FrameResult
+
+
+@dataclass(frozen=True, slots=True)
+class ExportProgress:
+    """How far an export is; total: frames. state: running, done, failed or cancelled."""
+
+    format: str
+    done: int
+    total: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDeleted:
+    """The session is gone. The last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Events were left out, since they were not fetched in time: the whole state has to be looked at again."""
+
+
+Event = ObjectsChanged | PromptAnswered | JobChanged | FrameDone | ExportProgress | SessionDeleted | Missed
+
+
+class Watcher:
+    """One who watches. Holds at most MAX_WAITING events; beyond that all are given up for one `Missed`."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Event] = []
+        self._told = asyncio.Event()
+
+    def tell(self, event: Event) -> None:
+        """Take an event."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting = [Missed()]
+        self._waiting.append(event)
+        self._told.set()
+
+    async def next(self, timeout_s: float) -> Event | None:
+        """The next event, or None when there is none within `timeout_s` seconds."""
+        if not self._waiting:
+            self._told.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), timeout_s)
+        return self._waiting.pop(0) if self._waiting else None
+
+
+class Events:
+    """A session's events. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._watchers: set[Watcher] = set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._watchers)
+
+    def tell(self, event: Event) -> None:
+        """Tell everybody who watches."""
+        for watcher in self._watchers:
+            watcher.tell(event)
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[Watcher]:
+        """Watch for the length of a block."""
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
