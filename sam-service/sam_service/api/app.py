@@ -10,11 +10,20 @@ from collections.abc import AsyncIterator
 from fastapi import Depends, FastAPI
 
 from sam_service import __version__
-from sam_service.api import event_routes, problems, prompt_routes, propagation_routes, service_routes, session_routes
+from sam_service.api import (
+    event_routes,
+    export_routes,
+    problems,
+    prompt_routes,
+    propagation_routes,
+    service_routes,
+    session_routes,
+)
 from sam_service.api.deps import Services, require_key
 from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
+from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
@@ -46,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             sweeper.cancel()
+            await asyncio.to_thread(services.exporting.close)
             await services.sessions.close()
             await asyncio.to_thread(services.engine.stop)
             services.sessions.store.close()
@@ -56,7 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(service_routes.open_router)
     app.include_router(event_routes.router)
-    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router):
+    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router,
+                   export_routes.router):
         app.include_router(router, dependencies=[Depends(require_key)],
                            responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
@@ -76,7 +87,8 @@ def build_services(settings: Settings) -> Services:
         ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20)
     data_dir = settings.sam2_data_dir.resolve()
     sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits)
-    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), threads)
+    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions),
+                    Exporting(sessions), threads)
 
 
 async def _expire_forever(sessions: SessionService) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 import unicodedata
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
@@ -23,7 +23,7 @@ class Member(NamedTuple):
     compress: bool = False
 
 
-def zip_stream(members: Generator[Member, None, None]) -> Iterator[bytes]:
+def zip_stream(members: Generator[Member, None, None]) -> Generator[bytes, None, None]:
     """The bytes of a zip archive, a piece for each member. Holds one member, and the list of names, at a time."""
     sink = _Sink()
     with contextlib.closing(members), ZipFile(sink, "w") as archive:

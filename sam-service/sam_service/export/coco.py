@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count
 
 from sam_service.export.archive import safe_name
@@ -13,7 +13,7 @@ from sam_service.masks.rle import rle_area, rle_bbox
 VIDEO_ID = 1
 
 
-def write_coco(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_coco(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """The document, a frame at a time. `images` are the frames that have masks; an empty mask is no annotation."""
     names = category_names(clip)
     categories = {name: number for number, name in enumerate(names, start=1)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import cv2
 import numpy as np
@@ -16,12 +16,12 @@ from sam_service.export.webm import film
 _PNG_PARAMS = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
-def write_cutout(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_cutout(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """A WebM with an alpha channel: VP9, the alpha beside each picture as a stream of its own."""
     return film(clip, _pictures(clip, options), alpha=True)
 
 
-def write_cutout_png(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_cutout_png(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """`<frame>.png` for every frame of the range: 8-bit RGBA, alpha not multiplied in."""
     return zip_stream(_members(clip, options))
 

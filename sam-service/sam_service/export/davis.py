@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,15 @@ from sam_service.export.clip import Clip, Masks, Options
 MAX_OBJECTS = 255
 
 
-def write_davis(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_davis(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """`Annotations/<video>/<frame>.png` for every frame of the range, and `JPEGImages/<video>/<frame>.jpg` if asked for."""
-    if len(clip.objects) > MAX_OBJECTS:
-        raise InvalidInput(f"a palette holds {MAX_OBJECTS} objects and {len(clip.objects)} are to be exported; choose some",
-                           field="object_ids")
     return zip_stream(_members(clip, options))
 
 
 def _members(clip: Clip, options: Options) -> Generator[Member, None, None]:
+    if len(clip.objects) > MAX_OBJECTS:
+        raise InvalidInput(f"a palette holds {MAX_OBJECTS} objects and {len(clip.objects)} are to be exported; choose some",
+                           field="object_ids")
     video = safe_name(clip.video_name.rpartition(".")[0] or clip.video_name, "video")
     values = {item.object_id: place for place, item in enumerate(clip.objects, start=1)}
     meta = {"videos": {video: {"objects": {str(values[item.object_id]): {"object_id": item.object_id, "name": item.name}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Generator
+from typing import Literal, NamedTuple
 
 from sam_service.export.archive import safe_name
 from sam_service.export.clip import Clip, Options
@@ -15,13 +15,12 @@ from sam_service.export.webm import write_webm
 from sam_service.export.yolo import write_yolo
 
 FormatName = Literal["png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png"]
-NAMES: tuple[str, ...] = get_args(FormatName)
 
 
 class Format(NamedTuple):
     """write: the bytes, in pieces, some of them empty. takes: the options that mean something to it."""
 
-    write: Callable[[Clip, Options], Iterator[bytes]]
+    write: Callable[[Clip, Options], Generator[bytes, None, None]]
     media_type: str
     suffix: str
     takes: frozenset[str] = frozenset()

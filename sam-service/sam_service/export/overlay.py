@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +43,7 @@ class OverlayVideo:
     def __init__(self, path: Path, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
         self._alpha = alpha
         fourcc = cv2.VideoWriter.fourcc(*("VP90" if alpha else "VP80"))
-        with _quiet_stderr():
+        with _stderr, _quiet_stderr():
             self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, fps, (width, height),
                                            [cv2.VIDEOWRITER_PROP_ENABLE_ALPHA, int(alpha)])
         if not self._writer.isOpened():
@@ -59,9 +60,12 @@ class OverlayVideo:
         self._writer.write(image if self._alpha else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
+_stderr = threading.Lock()  # two at once would each restore what the other had put there
+
+
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep out what FFmpeg writes past OpenCV's log level: it grumbles about the codec's tag in WebM, and writes it all the same."""
+    """Keep out what OpenCV writes past its log level: it grumbles about the codec's tag in WebM, and writes it all the same."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -10,7 +10,7 @@ from sam_service.export.clip import Clip, Masks, Options
 from sam_service.masks.png import encode_png
 
 
-def write_png(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_png(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """`index.json`, then `masks/<object>/<frame>.png` for every mask that is stored: 8-bit grey, 0 and 255."""
     return zip_stream(_members(clip))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.errors import CapacityError, EngineError, ServiceError
+from sam_service.errors import CapacityError, EngineError, InvalidInput, ServiceError
 from sam_service.export.clip import Clip, Options
 from sam_service.export.overlay import OverlayVideo, draw_overlay
 from sam_service.video.decoder import Decoder
@@ -19,18 +19,18 @@ TEMPORARY_PREFIX = "export-"
 PIECE_BYTES = 1 << 18
 
 
-def write_webm(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_webm(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """The frames of the range with the objects drawn over them."""
     return film(clip, _pictures(clip), alpha=False)
 
 
-def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alpha: bool) -> Iterator[bytes]:
+def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alpha: bool) -> Generator[bytes, None, None]:
     """The bytes of a WebM of `pictures`: nothing for each picture that is encoded, then the file in pieces.
 
     The file is gone when this ends, however it ends. pictures: uint8 (H, W, 3) RGB, or (H, W, 4) BGRA with `alpha`.
     """
     if min(clip.width, clip.height) < 2:
-        raise EngineError(f"a video of {clip.width} x {clip.height} pixels cannot be encoded", code="export_failed")
+        raise InvalidInput(f"pictures of {clip.width} x {clip.height} pixels are too small for a video", field="format")
     path = _temporary(clip.folder)
     try:
         with contextlib.closing(pictures), OverlayVideo(path, clip.width, clip.height, clip.fps, alpha=alpha) as video:

@@ -7,7 +7,7 @@ between their nearest points, as ultralytics' converter from COCO joins them; a 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sam_service.masks.polygons import mask_to_polygons
 Ring = NDArray[np.float64]
 
 
-def write_yolo(clip: Clip, options: Options) -> Iterator[bytes]:
+def write_yolo(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     """`data.yaml`, `labels/<frame>.txt` for every frame that has masks, and `images/<frame>.jpg` if asked for."""
     return zip_stream(_members(clip, options))
 
