@@ -87,23 +87,23 @@ class Clip:
         return round(self.timestamps_s[index - self.first], 5)
 
     def masked_frames(self) -> Iterator[tuple[int, Masks]]:
-        """The frames that have masks, in order. Counts them as done one by one."""
+        """The frames that have masks, in order. Counts the frames that are done."""
         for index, masks in self.stored_masks():
             yield index, masks
             self.done = index - self.first + 1
         self.done = self.num_frames
 
     def all_frames(self) -> Iterator[tuple[int, Masks]]:
-        """Every frame of the range, without masks where none is stored. Counts them as done one by one."""
-        following = self.first
-        for index, masks in self.masked_frames():
-            for empty in range(following, index):
-                yield empty, ()
-                self.done = empty - self.first + 1
-            yield index, masks
-            following = index + 1
-        for empty in range(following, self.last + 1):
-            yield empty, ()
+        """Every frame of the range, without masks where none is stored. Counts the frames that are done."""
+        stored = self.stored_masks()
+        masked, masks = next(stored, (-1, ()))
+        for index in range(self.first, self.last + 1):
+            if index == masked:
+                yield index, masks
+                masked, masks = next(stored, (-1, ()))
+            else:
+                yield index, ()
+            self.done = index - self.first + 1
 
     def pixels(self, mask: ExportedMask) -> NDArray[np.bool_]:
         """The mask in the export's size: bool (height, width)."""

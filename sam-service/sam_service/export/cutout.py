@@ -39,9 +39,8 @@ def _pictures(clip: Clip, options: Options) -> Generator[NDArray[np.uint8], None
     with clip.open_pictures() as pictures:
         for index, masks in clip.all_frames():
             alpha = feathered(_union(clip, masks), options.feather_px)
-            bgr = cv2.cvtColor(pictures.read(index), cv2.COLOR_RGB2BGR)
-            bgr[alpha == 0] = 0
-            yield np.dstack((bgr, alpha))
+            red, green, blue = cv2.split(cv2.copyTo(pictures.read(index), alpha))
+            yield np.asarray(cv2.merge((blue, green, red, alpha)), np.uint8)
 
 
 def _union(clip: Clip, masks: Masks) -> NDArray[np.bool_]:
@@ -58,4 +57,5 @@ def feathered(mask: NDArray[np.bool_], width_px: float) -> NDArray[np.uint8]:
         return alpha
     inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    return np.asarray(255 * np.clip(0.5 + (inside - outside) / (2 * width_px), 0, 1), np.uint8)
+    from_edge = np.where(mask, inside - 0.5, 0.5 - outside)  # the distances are between centres of pixels
+    return np.asarray(np.rint(255 * np.clip(0.5 + from_edge / width_px, 0, 1)), np.uint8)

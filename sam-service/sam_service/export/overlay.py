@@ -27,8 +27,14 @@ def draw_overlay(image: NDArray[np.uint8], masks: Mapping[int, NDArray[np.bool_]
     thickness = max(1, round(max(image.shape[:2]) / 500))
     for object_id, mask in masks.items():
         colour = (colours or {}).get(object_id) or colour_of(object_id)
-        drawn[mask] = (drawn[mask] * (1 - opacity) + np.array(colour, np.float32) * opacity).astype(np.uint8)
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        inside = np.ascontiguousarray(mask).view(np.uint8)
+        x, y, width, height = cv2.boundingRect(inside)
+        if width == 0:
+            continue
+        part = drawn[y : y + height, x : x + width]
+        tinted = cv2.addWeighted(part, 1 - opacity, np.full_like(part, colour), opacity, 0)
+        cv2.copyTo(tinted, inside[y : y + height, x : x + width], part)
+        outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, outlines, -1, colour, thickness, cv2.LINE_AA)
     return drawn
 
