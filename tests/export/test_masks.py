@@ -128,7 +128,7 @@ def filled(points: np.ndarray[Any, np.dtype[Any]]) -> Mask:
     for mask, whole in zip(masks, (points, np.round(points)), strict=True):
         cv2.fillPoly(mask, [whole.astype(np.int32)], 1)
     assert np.array_equal(masks[0], masks[1])
-    return masks[0] > 0
+    return np.asarray(masks[0] > 0)
 
 
 def test_yolo_labels_follow_the_documented_format(tracked: VideoSession) -> None:
