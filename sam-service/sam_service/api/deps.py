@@ -30,6 +30,14 @@ class Services:
     propagation: Propagation
     exporting: Exporting
     threads: int
+    process_restarts: int = 0
+
+    def begin_stop(self) -> None:
+        """The process is about to end: refuse new work, stop what runs within a frame, to go on in the next process."""
+        self.engine.refuse()
+        self.sessions.begin_stop()
+        self.propagation.interrupt_all()
+        self.exporting.begin_stop()
 
 
 def services(request: Request) -> Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.errors import CapacityError, EngineError, InvalidInput, ServiceError
+from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull
 from sam_service.export.clip import Clip, Options
 from sam_service.export.overlay import OverlayVideo, draw_overlay
 from sam_service.video.decoder import Decoder
@@ -42,6 +43,8 @@ def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alph
             while piece := file.read(PIECE_BYTES):
                 yield piece
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full() from None
         raise EngineError("the video could not be written", code="export_failed") from error
     finally:
         path.unlink(missing_ok=True)
@@ -67,5 +70,9 @@ def _check(path: Path, num_frames: int) -> None:
     except ServiceError:
         written = None
     if written is None or abs(written - num_frames) > 1:
-        raise CapacityError("the video could not be written whole; there may be no room on the disk", code="storage_full",
-                            retry_after_s=60)
+        raise _full()
+
+
+def _full() -> StorageFull:
+    return StorageFull("the video could not be written whole: the service's disk is full; delete sessions or try later",
+                       retry_after_s=60)

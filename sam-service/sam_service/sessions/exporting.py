@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound
+from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound, NotReady
 from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Size
 from sam_service.export.formats import FORMATS, FormatName, file_name
 from sam_service.export.pictures import SessionPictures, SourcePictures
@@ -45,9 +45,10 @@ class Exporting:
     """Exports of the sessions of one service."""
 
     def __init__(self, sessions: SessionService) -> None:
-        self._sessions = sessions
-        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="export")
-        self._running = 0
+        self.sessions = sessions
+        self.threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="export")
+        self.running = 0
+        self.stopping = False
 
     async def start(self, session_id: str, request: ExportRequest) -> Export:
         """Begin an export, which has to be closed. It is of the masks stored now, whatever is computed meanwhile.
@@ -55,26 +56,26 @@ class Exporting:
         Raises InvalidInput for a range or options that make no sense, NotFound for unknown objects and frames, Conflict
         where nothing is stored, CapacityError.
         """
-        session = self._sessions.get(session_id)
+        session = self.sessions.get(session_id)
+        self.sessions.require_room()
         _check_options(request)
         chosen = tuple(session.prompts) if request.object_ids is None else tuple(dict.fromkeys(request.object_ids))
         for object_id in chosen:
             session.require_object(object_id, "object_ids")
         first, last = await self._range(session, request)
-        if self._running >= MAX_EXPORTS:
+        if self.running >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
-        self._running += 1
-        try:
-            snapshot = await self._sessions.in_pool(lambda: _snapshot(self._sessions, session, first, last, set(chosen)))
-        except BaseException:
-            self._ended()
-            raise
-        clip = _clip(session, request, chosen, first, last, snapshot)
-        return Export(self._sessions, self._threads, session, request, clip, snapshot, self._ended)
+        snapshot = await self.sessions.in_pool(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
+        return Export(self, session, request, _clip(session, request, chosen, first, last, snapshot), snapshot)
+
+    def begin_stop(self) -> None:
+        """End all exports at their next piece: the process is about to end."""
+        self.stopping = True
 
     def close(self) -> None:
         """Wait for the pieces in work; no more are made."""
-        self._threads.shutdown(cancel_futures=True)
+        self.begin_stop()
+        self.threads.shutdown(cancel_futures=True)
 
     async def _range(self, session: Session, request: ExportRequest) -> tuple[int, int]:
         """The first and the last frame. Waits for a frame that is asked for; else the clip ends where it is extracted to."""
@@ -82,7 +83,7 @@ class Exporting:
             frame = getattr(request, field)
             if frame is not None:
                 try:
-                    await self._sessions.require_frame(session, frame)
+                    await self.sessions.require_frame(session, frame)
                 except NotFound as error:
                     raise NotFound(error.message, field=field) from None
         first = request.start_frame or 0
@@ -91,27 +92,25 @@ class Exporting:
             raise InvalidInput(f"end_frame {last} lies before start_frame {first}", field="end_frame")
         return first, last
 
-    def _ended(self) -> None:
-        self._running -= 1
-
 
 class Export:
     """One export. `begin` makes its first piece, so that what is wrong is known before an answer starts; `pieces` are all of
     them. `close`, which has to be called whatever happened, frees all it holds."""
 
-    def __init__(self, sessions: SessionService, threads: ThreadPoolExecutor, session: Session, request: ExportRequest,
-                 clip: Clip, snapshot: MaskSnapshot, ended: Callable[[], None]) -> None:
+    def __init__(self, exporting: Exporting, session: Session, request: ExportRequest, clip: Clip,
+                 snapshot: MaskSnapshot) -> None:
         form = FORMATS[request.format]
         self.media_type = form.media_type
         self.file_name = file_name(session.record.video_name, request.format)
-        self._sessions, self._threads, self._session = sessions, threads, session
-        self._format, self._clip, self._snapshot, self._ended = request.format, clip, snapshot, ended
+        self._exporting, self._session, self._format = exporting, session, request.format
+        self._clip, self._snapshot = clip, snapshot
         self._making: Generator[bytes, None, None] = form.write(clip, Options(request.images, request.feather))
         self._one_at_a_time = threading.Lock()
         self._begun = b""
         self._state: State = "running"
         self._closed = False
         self._told_at = 0.0
+        exporting.running += 1
 
     async def begin(self, is_gone: Callable[[], Awaitable[bool]]) -> None:
         """Make the first piece that is not empty. Raises what went wrong, ClientError where `is_gone` says the client is."""
@@ -138,21 +137,24 @@ class Export:
         if self._state == "running":
             self._state = "cancelled"
         self._tell()
-        self._ended()
+        self._exporting.running -= 1
         try:
-            self._threads.submit(self._free)
+            self._exporting.threads.submit(self._free)
         except RuntimeError:  # the service stops, and its threads have ended
             self._free()
 
     async def _next(self) -> bytes:
         """The next piece, maybe empty. Counts as a use of the session; one that was deleted ends the export."""
+        sessions, session_id = self._exporting.sessions, self._session.session_id
         try:
-            self._sessions.get(self._session.session_id)
-            piece = await asyncio.get_running_loop().run_in_executor(self._threads, self._step)
+            if self._exporting.stopping:
+                raise NotReady("the service is stopping", code="stopping")
+            sessions.get(session_id)
+            piece = await asyncio.get_running_loop().run_in_executor(self._exporting.threads, self._step)
         except Exception as error:
             self._state = "failed"
             if isinstance(error, FrameUnreadable):
-                self._sessions.get(self._session.session_id)  # deleted while it was read: then there is no such session
+                sessions.get(session_id)  # deleted while it was read: then there is no such session
             raise
         if piece is None:
             self._state = "done"
