@@ -189,7 +189,7 @@ def test_original_size_takes_pictures_from_the_source(small: VideoSession, clip:
         assert int(np.argmin(differences)) == 2 + 3 * frame
 
 
-def test_a_source_that_is_gone_is_said(small: VideoSession, clip: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_said(clip: Path, tmp_path: Path) -> None:
     video_dir = tmp_path / "videos"
     video_dir.mkdir()
     (video_dir / "here.mp4").write_bytes(clip.read_bytes())

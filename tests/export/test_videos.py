@@ -14,7 +14,7 @@ from sam_service.client import SamClient, VideoSession
 from sam_service.export.cutout import feathered
 from sam_service.export.overlay import draw_overlay
 
-from tests.clips import retimed, write_video
+from tests.clips import jpeg_frames, retimed, write_avi, write_video
 from tests.export.support import export, frames_of, stored, unzipped, webm_elements
 from tests.support import iou
 
@@ -103,3 +103,14 @@ def test_feather_is_as_wide_as_it_says() -> None:
     assert (np.diff(row[40:60].astype(int)) > 0).all()
     assert feathered(np.ones((4, 4), np.bool_), 5).min() == 255
     assert feathered(np.zeros((4, 4), np.bool_), 5).max() == 0
+
+
+@pytest.mark.parametrize("form", ["webm", "cutout"])
+def test_an_odd_size_loses_a_pixel(client: SamClient, tmp_path: Path, form: str) -> None:
+    odd = write_avi(tmp_path / "odd.avi", jpeg_frames(4, 161, 121), 161, 121)
+    with client.open_video(odd) as video:
+        video.add_object(points=[[80, 60]])
+        video.frame(3)
+        path = tmp_path / "odd.webm"
+        path.write_bytes(export(video, format=form).content)
+        assert [picture.shape for picture in frames_of(path)] == [(120, 160, 3)] * 4
