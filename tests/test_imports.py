@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).parent.parent / "sam-service" / "sam_service"
 # What each room may import of ours, besides itself.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "schemas": {"masks"},
+    "schemas": {"masks", "export"},
     "settings": set(),
     "video": {"errors"},
     "masks": {"errors"},
     "core": {"errors"},
     "export": {"errors", "masks", "video"},
-    "sessions": {"core", "video", "masks", "errors"},
-    "api": {"sessions", "core", "video", "masks", "errors", "schemas", "settings"},
+    "sessions": {"core", "video", "masks", "export", "errors"},
+    "api": {"sessions", "core", "video", "masks", "export", "errors", "schemas", "settings"},
     "client": {"masks"},
 }
 DOORS = {"__main__", "cli", "commands", "server", "flow", "local", "suggest", "demo_clip", "__init__"}
