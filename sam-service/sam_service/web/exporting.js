@@ -12,6 +12,7 @@ const FORMATS = [
   ["cutout", "Cut out, video", "WebM, the background removed"],
   ["cutout-png", "Cut out, pictures", "zip of PNGs with transparency"],
 ];
+const OPTIONS = { images: ["davis", "yolo"], feather: ["cutout", "cutout-png"] }; // which formats take which
 const byId = (id) => document.getElementById(id);
 
 /** Exports a session. */
@@ -25,6 +26,7 @@ export class Exporting {
       event.preventDefault();
       this.run();
     };
+    this.form.onchange = () => this.showOptions();
     byId("export-close").onclick = () => this.dialog.close();
     this.dialog.onclose = () => this.controller?.abort();
   }
@@ -41,12 +43,22 @@ export class Exporting {
     );
     this.fail("");
     this.working(false);
+    this.showOptions();
     this.dialog.showModal();
   }
 
+  /** Show the options that the chosen format takes. */
+  showOptions() {
+    for (const name of Object.keys(OPTIONS)) this.form[name].parentElement.hidden = !this.takes(name);
+  }
+
+  takes(name) {
+    return OPTIONS[name].includes(this.form.format.value);
+  }
+
   /** What the service says of an export under way: {done, total}. */
-  progress({ done, total }) {
-    if (!this.controller || !total) return;
+  progress({ format, done, total }) {
+    if (!this.controller || !total || format !== this.form.format.value) return;
     byId("export-progress").value = done / total;
     byId("export-text").textContent = `${done} of ${total} frames`;
   }
@@ -62,6 +74,8 @@ export class Exporting {
       end_frame: form.end_frame.value || session.lastFrame,
     });
     if (objects.length < session.objects.size) query.set("object_ids", objects.join());
+    if (this.takes("images") && form.images.checked) query.set("images", "true");
+    if (this.takes("feather") && Number(form.feather.value)) query.set("feather", form.feather.value);
     this.controller = new AbortController();
     this.fail("");
     this.working(true);
