@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ class Studio:
 
     def tracked(self) -> str:
         """Wait for the end of a propagation; what the page says of it."""
-        expect(self.page.locator("#track-note")).not_to_be_empty(timeout=2 * WAIT_MS)
+        ended = re.compile("frames in|Cancelled after")
+        expect(self.page.locator("#track-note")).to_have_text(ended, timeout=2 * WAIT_MS)
         return self.page.locator("#track-note").inner_text()
 
 
