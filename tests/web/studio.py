@@ -64,7 +64,7 @@ class Studio:
     @property
     def session_id(self) -> str:
         """The session that the address names."""
-        self.page.wait_for_function("location.hash.includes('session=')")
+        expect(self.page).to_have_url(re.compile("#session="))
         found: str = self.page.evaluate("new URLSearchParams(location.hash.slice(1)).get('session')")
         return found
 

@@ -19,7 +19,7 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
         with SamClient(url) as client:
             client.wait_ready()
         studio = open_studio(url)
-        studio.upload(clip, max_frames=36)
+        studio.upload(clip, max_frames=20)
         studio.click(*CLICK)
         studio.press("t")
         expect(studio.page.locator("#tracking-facts")).to_contain_text("left")
@@ -33,7 +33,7 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
         expect(studio.page.locator("#offline")).to_be_hidden()
         assert studio.objects == ["object 1"]
         assert "frames in" in studio.tracked(), "the propagation went on where it was"
-        assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 36
+        assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 20
         studio.page.reload()
         expect(studio.page.locator("#objects input.name")).to_have_value("object 1")
 
