@@ -7,7 +7,6 @@ export class Pointer {
   constructor(canvas, view, act) {
     Object.assign(this, { canvas, view, act });
     this.mode = "add";
-    this.space = false;
     this.down = new Map(); // pointer id -> stage point
     this.gesture = null; // null, "press", "box", "pan" or "pinch"
     this.closing = new AbortController();
@@ -27,12 +26,7 @@ export class Pointer {
 
   setMode(mode) {
     this.mode = mode;
-    this.canvas.classList.toggle("pan", mode === "pan" || this.space);
-  }
-
-  setSpace(held) {
-    this.space = held;
-    this.setMode(this.mode);
+    this.canvas.classList.toggle("pan", mode === "pan");
   }
 
   point(event) {
@@ -52,7 +46,7 @@ export class Pointer {
     if (this.gesture) return;
     this.start = this.point(event);
     this.positive = !(event.button === 2 || event.shiftKey) && this.mode !== "remove";
-    this.gesture = event.button === 1 || this.mode === "pan" || this.space ? "pan" : "press";
+    this.gesture = event.button === 1 || this.mode === "pan" ? "pan" : "press";
     if (this.gesture === "pan") this.canvas.classList.add("panning");
   }
 
