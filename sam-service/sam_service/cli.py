@@ -92,14 +92,11 @@ def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     import cv2
     import torch
-    import uvicorn
 
-    from sam_service.api.app import create_app
+    from sam_service.server import Server
     torch.set_num_interop_threads(settings.torch_num_interop_threads)
     cv2.setNumThreads(1)  # frames are read, resized and encoded side by side already
-    config = uvicorn.Config(create_app(settings), host=settings.host, port=settings.port, log_level=settings.log_level,
-                            timeout_graceful_shutdown=10, access_log=False)
-    server = uvicorn.Server(config)
+    server = Server(settings, restart_when_hung=True)
     server.run()
     return 0 if server.started else EXIT_FAILED
 

@@ -293,6 +293,15 @@ class HealthModel(BaseModel):
     note: str | None = Field(None, description="said of the embedded model", examples=[None])
 
 
+class Worker(BaseModel):
+    """The thread that owns the device."""
+
+    alive: bool = Field(description="whether it runs", examples=[True])
+    busy_s: float = Field(description="seconds that its present step has taken so far", examples=[0.04])
+    restarts: int = Field(description="times that it died and was started again", examples=[0])
+    process_restarts: int = Field(description="times that the process started anew since a step hung", examples=[0])
+
+
 class Health(BaseModel):
     """The state of the service."""
 
@@ -306,6 +315,7 @@ class Health(BaseModel):
     model: HealthModel | None = Field(description="null while loading")
     error: str | None = Field(description="why the model cannot be had", examples=[None])
     threads: int = Field(description="intra-op threads", examples=[2])
+    worker: Worker = Field(description="the thread that owns the device")
     queue: dict[str, int] = Field(description="steps waiting for the device, and how many may",
                                   examples=[{"waiting": 0, "limit": 64}])
     sessions: dict[str, int] = Field(description="open sessions, and how many may be", examples=[{"open": 1, "limit": 32}])

@@ -28,6 +28,13 @@ class Services:
     prompting: Prompting
     propagation: Propagation
     threads: int
+    process_restarts: int = 0
+
+    def begin_stop(self) -> None:
+        """The process is about to end: refuse new work, stop what runs within a frame, to go on in the next process."""
+        self.engine.refuse()
+        self.sessions.begin_stop()
+        self.propagation.interrupt_all()
 
 
 def services(request: Request) -> Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from sam_service import errors
 from sam_service.schemas import FieldError, Problem
+from sam_service.sessions.mishaps import known
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,16 @@ def install(app: FastAPI) -> None:
         answer = respond(_problem(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail)))
         answer.headers.update(error.headers or {})
         return answer
+
+    async def on_mishap(_: Request, error: Exception) -> JSONResponse:
+        told = known(error)
+        if told is None:
+            raise error
+        logger.error("answering %s: %s", told.code, error)
+        return respond(problem_of(told))
+
+    for kind in (OSError, MemoryError, RuntimeError, sqlite3.Error):
+        app.add_exception_handler(kind, on_mishap)
 
     @app.exception_handler(Exception)
     async def on_bug(_: Request, error: Exception) -> JSONResponse:

@@ -48,7 +48,7 @@ async def propagate(body: Propagate, request: Request, services: ServicesDep, la
         job = await services.propagation.resume(body.session_id, job_id, after)
     else:
         job = await services.propagation.start(body.session_id, PropagationRequest(
-            body.start_frame, body.end_frame, body.direction, body.object_ids))
+            body.start_frame, body.end_frame, body.direction, body.object_ids), background=body.background)
     if body.background:
         location = str(request.scope.get("root_path", "")) + f"/jobs/{job.job_id}"
         return JSONResponse(views.job_info(job).model_dump(), 202, {"Location": location})

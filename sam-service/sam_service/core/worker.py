@@ -9,6 +9,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -46,11 +47,24 @@ class Worker:
         self._max_queued = max_queued
         self._stopping = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
+        self._busy_since: float | None = None
+        self._thread = self._new_thread()
+        self.restarts = 0
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def revive(self) -> bool:
+        """Start another thread where the one that there was has died; what is queued is done by it. Says whether."""
+        with self._lock:
+            if self._thread.is_alive() or self._thread.ident is None or self._stopping:
+                return False
+            self._busy_since = None
+            self._thread = self._new_thread()
+            self._thread.start()
+            self.restarts += 1
+        return True
 
     def stop(self, timeout: float | None = None) -> None:
         """Refuse new work, finish what is queued and join the thread."""
@@ -82,13 +96,24 @@ class Worker:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that what runs has taken so far; 0 where nothing runs."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._loop, name="device", daemon=True)
+
     def _loop(self) -> None:
         while True:
             job = self._queue.get()
             if job.run is None:
                 return
             if job.future.set_running_or_notify_cancel():
+                self._busy_since = time.monotonic()
                 _run(job)
+                self._busy_since = None
 
 
 def _run(job: _Job) -> None:

@@ -22,6 +22,7 @@ from sam_service.core.features import Frame, to_square
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
+from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
@@ -50,6 +51,7 @@ class Limits:
     jpeg_quality: int = 85
     max_sessions: int = 32
     max_objects: int = 64
+    max_prompts: int = 256
     ttl_s: float = 3600.0
     spill_bytes: int = 4 << 30
 
@@ -68,7 +70,7 @@ class SessionService:
     """All open sessions. Belongs to one event loop; blocking work goes to `pool`, the network's to the engine."""
 
     def __init__(self, data_dir: Path, store: SessionStore, engine: Engine, limits: Limits,
-                 clock: Callable[[], float] = time.time) -> None:
+                 reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
         self.limits = limits
         self.store = store
@@ -77,6 +79,8 @@ class SessionService:
         self.clock = clock
         self._folder = data_dir / "sessions"
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._admission = Admission(self._folder, reserve)
+        self._stopping = False
         self._sessions: dict[str, Session] = {}
         self._opening = 0
 
@@ -90,6 +94,7 @@ class SessionService:
         model = self.engine.require_ready()
         image_size = options.image_size if options.image_size is not None else model.image_size
         self.engine.check_image_size(image_size)
+        self.require_room()
         if len(self._sessions) + self._opening >= self.limits.max_sessions:
             raise TooManySessions(f"all {self.limits.max_sessions} sessions are in use; delete one or come back later",
                                   retry_after_s=30)
@@ -122,6 +127,15 @@ class SessionService:
         self._use(session, TOUCH_INTERVAL_S)
         return session
 
+    def find(self, session_id: str) -> Session | None:
+        """A session, or None; looking does not count as a use."""
+        session = self._sessions.get(session_id)
+        return None if session is None or session.closed else session
+
+    def require_room(self) -> None:
+        """Raise StorageFull or MemoryFull where there is no room for more work."""
+        self._admission.require_room()
+
     def sessions(self) -> list[Session]:
         """All open sessions, oldest first; looking does not count as a use."""
         return [session for session in self._sessions.values() if not session.closed]
@@ -137,9 +151,9 @@ class SessionService:
             await self._free(session, expired=False)
 
     async def expire(self) -> None:
-        """Delete the sessions that were not used for their time to live; running work keeps its session alive."""
+        """Delete the sessions that were not used for their time to live; running work and an open page are uses."""
         for session in list(self._sessions.values()):
-            if session.busy:
+            if not session.closed and (session.busy or session.events.watched):
                 self._use(session, BUSY_TOUCH_INTERVAL_S)
             elif session.left_over or (not session.closed and self.clock() > self.expires_at(session)):
                 await self._free(session, expired=not session.left_over)
@@ -190,12 +204,17 @@ class SessionService:
         if self._sessions:
             logger.info("%d sessions restored", len(self._sessions))
 
+    def begin_stop(self) -> None:
+        """Let nobody wait any longer for frames that are still to be extracted."""
+        self._stopping = True
+
     async def close(self) -> None:
         """Stop all work; sessions stay on disk for the next process."""
+        self.begin_stop()
         for session in self.sessions():
             await self.in_pool(session.extraction.cancel)
             if session.job is not None:
-                session.job.cancel()
+                session.job.interrupt()
                 await session.job.wait()
         self.pool.shutdown()
         self._waiters.shutdown(wait=False)
@@ -215,7 +234,7 @@ class SessionService:
             try:
                 await loop.run_in_executor(self._waiters, session.frames.wait_for, index, slice_s)
             except NotReady:
-                if session.closed or loop.time() >= deadline:
+                if session.closed or self._stopping or loop.time() >= deadline:
                     raise
 
     async def require_length(self, session: Session) -> int:
