@@ -25,8 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"sessions", "core", "video", "masks", "errors", "schemas", "settings"},
     "client": {"masks"},
 }
-DOORS = {"__main__", "cli", "flow", "local", "suggest", "demo_clip", "__init__"}
-HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"}, "uvicorn": {"cli", "local"},
+DOORS = {"__main__", "cli", "server", "flow", "local", "suggest", "demo_clip", "__init__"}
+HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"}, "uvicorn": {"server", "local"},
          "httpx": {"client", "core"}}
 
 

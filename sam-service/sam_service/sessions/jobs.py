@@ -127,6 +127,11 @@ class Job:
             self.started_at += time.monotonic() - self.finished_at
             self.finished_at = None
 
+    def recall(self, earlier: list[FrameResult]) -> None:
+        """Take back results that were let go: the last ones before those that are kept."""
+        self.results = [*earlier, *self.results]
+        self.first_kept -= len(earlier)
+
     def release(self) -> None:
         """Let go of the results of a job that has ended; its figures stay. Who follows it already reads on."""
         self.results, self.first_kept = [], self.done
@@ -138,14 +143,17 @@ class Job:
 
     async def follow(self, start: int = 0) -> AsyncIterator[FrameResult]:
         """Yield the frames from the `start`-th computed one on, as they come, until the job ends."""
-        results, position = self.results, start - self.first_kept
+        kept, first, position = self.results, self.first_kept, start
         while True:
-            while position < len(results):
-                yield results[position]
+            while position < first + len(kept):
+                yield kept[position - first]
                 position += 1
-            if not self.running:
+            if self.results is not kept and self.first_kept <= position:  # recalled, or released
+                kept, first = self.results, self.first_kept
+            elif not self.running:
                 return
-            await self._changed.wait()
+            else:
+                await self._changed.wait()
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

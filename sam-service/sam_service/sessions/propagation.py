@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections import OrderedDict
 
-from sam_service.errors import Conflict, ModelUnavailable, NotFound, NotReady, ServiceError
+from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady, ServiceError
 from sam_service.sessions.jobs import FrameResult, Job, JobState
 from sam_service.sessions.plan import Plan, PropagationRequest, directed
 from sam_service.sessions.recovery import require_bank
@@ -88,11 +88,17 @@ class Propagation:
                 if job.left and session.job is job:
                     await self._go_on(session, job)
         if position > job.done or (job.left and not job.running):
-            raise _over(position)
-        if position < job.first_kept:
-            job.results[:0] = await self._sessions.in_pool(lambda: self._stored(session, job, position))
-            job.first_kept = position
+            raise Conflict(f"this propagation cannot go on after its frame number {position}; start another one",
+                           field="last-event-id", code="stream_over")
+        await self.recall(job, position)
         return job
+
+    async def recall(self, job: Job, position: int) -> None:
+        """Bring back the results from the `position`-th on that a job has let go, from the store."""
+        session = self._sessions.get(job.session_id)
+        async with session.exclusive():
+            if position < job.first_kept:
+                job.recall(await self._sessions.in_pool(lambda: self._stored(session, job, position)))
 
     def restore(self) -> None:
         """Take up the jobs of an earlier process; what ran then goes on once the model is loaded. Called before serving."""
@@ -143,8 +149,9 @@ class Propagation:
         """Let a job that was stopped run again. Holds the session's lock."""
         if job.attempts >= MAX_ATTEMPTS and job.background:
             await self._sessions.in_pool(lambda: self._sessions.store.end_job(job.job_id, JobState.FAILED))
-            job.left = False
-            raise Conflict(f"{job.attempts} processes ended while they worked on it", code="propagation_failed")
+            error = EngineError(f"{job.attempts} processes ended while they worked on it", code="propagation_failed")
+            job.finish(JobState.FAILED, error)
+            raise error
         if await require_bank(self._sessions, session):
             job.start_over()  # its memory was lost, and is made by going through the frames again
         job.attempts += 1
@@ -195,8 +202,3 @@ class Propagation:
 
 def _record(job: Job) -> JobRecord:
     return JobRecord(job.job_id, job.session_id, job.plan.to_json(), job.background, job.total, job.done, job.attempts)
-
-
-def _over(position: int) -> Conflict:
-    return Conflict(f"this propagation cannot go on after its frame number {position}; start another one",
-                    field="last-event-id", code="stream_over")
