@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import psutil
@@ -48,7 +47,7 @@ def part(name: str, content: bytes, more: str = "") -> bytes:
 
 FILE = part("file", b"not a video", '; filename="a.mp4"')
 END = b"--x--\r\n"
-SURROGATE = '{"session_id": "\\ud800", "points": [[1, 1]]}'.encode()
+SURROGATE = b'{"session_id": "\\ud800", "points": [[1, 1]]}'
 
 WRONG: dict[str, bytes] = {
     "nothing": b"",

@@ -6,6 +6,7 @@ half a second of CPU instead of five, and a hundred of them can be killed in min
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,7 @@ def _serve(data: Path, log: Path, options: dict[str, str]) -> None:
     with log.open("wb") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
+    faulthandler.register(signal.SIGUSR1)  # where every thread is, into the log
     os.environ.update(options)
     os.chdir(data.parent)
     os._exit(main(["serve", "--port", "0", "--data-dir", str(data)]))
