@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sam_service.export.clip import Size
+from sam_service.export.formats import FormatName
 from sam_service.masks.encode import MaskFormat
 
 MAX_ID = 2**31 - 1
@@ -255,6 +257,20 @@ class Cancelled(BaseModel):
 
     session_id: SessionId
     cancelled: list[str] = Field(description="jobs that ran and were stopped", examples=[["4c1d0e7a2b8f4f1f9a6d3b5e8c7a9012"]])
+
+
+class ExportQuery(Body):
+    """What to export, and as what."""
+
+    format: FormatName = Field(description="png, davis, yolo and cutout-png are zip archives, coco is JSON, webm and cutout "
+                                           "are WebM", examples=["coco"])
+    size: Size = Field("session", description="the session's frames, or the file's upright pictures", examples=["session"])
+    start_frame: FrameIndex | None = Field(None, description="0 if absent", examples=[0])
+    end_frame: FrameIndex | None = Field(None, description="last frame, inclusive; the clip's end if absent", examples=[249])
+    object_ids: str | None = Field(None, max_length=16384, description="objects' numbers with commas; all if absent",
+                                   examples=["1,2"])
+    images: bool = Field(False, description="put the frames in as JPEG; davis and yolo", examples=[False])
+    feather: Number = Field(0.0, description="width of the soft edge, 0 to 100 pixels; cutout and cutout-png", examples=[0])
 
 
 class FieldError(BaseModel):

@@ -10,12 +10,22 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import Depends, FastAPI
 
 from sam_service import __version__
-from sam_service.api import event_routes, guards, problems, prompt_routes, propagation_routes, service_routes, session_routes
+from sam_service.api import (
+    event_routes,
+    export_routes,
+    guards,
+    problems,
+    prompt_routes,
+    propagation_routes,
+    service_routes,
+    session_routes,
+)
 from sam_service.api.deps import Services, require_key
 from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
 from sam_service.sessions.admission import Reserve
+from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
@@ -53,6 +63,7 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
             services.begin_stop()
             for task in tasks:
                 task.cancel()
+            await asyncio.to_thread(services.exporting.close)
             await services.sessions.close()
             await asyncio.to_thread(services.engine.stop, settings.shutdown_timeout_s)
             services.sessions.store.close()
@@ -64,7 +75,8 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     guards.install(app, settings)
     app.include_router(service_routes.open_router)
     app.include_router(event_routes.router)
-    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router):
+    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router,
+                   export_routes.router):
         app.include_router(router, dependencies=[Depends(require_key)],
                            responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
@@ -86,7 +98,8 @@ def build_services(settings: Settings, process_restarts: int = 0) -> Services:
     data_dir = settings.sam2_data_dir.resolve()
     reserve = Reserve(settings.min_free_disk_mb << 20, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
     sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits, reserve)
-    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), threads, process_restarts)
+    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions), threads,
+                    process_restarts)
 
 
 async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:

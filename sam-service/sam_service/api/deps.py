@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from sam_service.core.engine import Engine
 from sam_service.errors import Unauthorized
+from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import SessionService
@@ -27,6 +28,7 @@ class Services:
     sessions: SessionService
     prompting: Prompting
     propagation: Propagation
+    exporting: Exporting
     threads: int
     process_restarts: int = 0
 
@@ -35,6 +37,7 @@ class Services:
         self.engine.refuse()
         self.sessions.begin_stop()
         self.propagation.interrupt_all()
+        self.exporting.begin_stop()
 
 
 def services(request: Request) -> Services:

@@ -22,6 +22,7 @@ from sam_service.core.features import Frame, to_square
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
+from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
 from sam_service.sessions.mishaps import known
@@ -288,6 +289,8 @@ class SessionService:
 
     def _restored(self, record: SessionRecord) -> Session:
         folder = self._folder / record.session_id
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            leftover.unlink()
         session = self._session(record, folder, FrameStore.open(folder / "frames"))
         session.replay(self.store.prompts(record.session_id))
         session.extraction.start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +91,13 @@ class JobRecord:
     state: str = "running"
 
 
+class MaskSnapshot(Protocol):
+    """A session's masks as they were when the first of them was read. For one thread at a time."""
+
+    def masks(self, first: int, last: int) -> Iterator[MaskRecord]: ...
+    def close(self) -> None: ...
+
+
 class SessionStore(Protocol):
     """Everything below raises OSError or its own database's error when the disk fails, and then has changed nothing."""
 
@@ -113,6 +120,7 @@ class SessionStore(Protocol):
     def masks(self, session_id: str, frame_index: int | None = None) -> list[MaskRecord]: ...
     def delete_masks(self, session_id: str, object_id: int) -> None: ...
     def masked_frames(self, session_id: str) -> list[int]: ...
+    def snapshot(self, session_id: str) -> MaskSnapshot: ...
     def close(self) -> None: ...
 
 
@@ -144,6 +152,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._owner = _claim(path)
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False)
@@ -275,6 +284,10 @@ class SqliteStore:
         return [row[0] for row in self._read("SELECT DISTINCT frame_index FROM masks INDEXED BY masks_by_frame "
                                              "WHERE session_id = :id ORDER BY frame_index", {"id": session_id})]
 
+    def snapshot(self, session_id: str) -> SqliteSnapshot:
+        """The session's masks as they are now, to be read while others are stored. To be closed."""
+        return SqliteSnapshot(self._path, session_id)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -293,6 +306,28 @@ class SqliteStore:
     def _read(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with self._lock:
             return self._db.execute(statement, values).fetchall()
+
+
+class SqliteSnapshot:
+    """A read transaction on a connection of its own: in WAL mode it sees no later write and holds up none."""
+
+    def __init__(self, path: Path, session_id: str) -> None:
+        self._session_id = session_id
+        self._db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, check_same_thread=False)
+        self._db.isolation_level = None
+        self._db.execute("BEGIN")
+
+    def masks(self, first: int, last: int) -> Iterator[MaskRecord]:
+        """Masks of the frames from `first` to `last`, both inclusive, by frame and object; one at a time."""
+        rows = self._db.execute(
+            "SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
+            "WHERE session_id = ? AND frame_index BETWEEN ? AND ? ORDER BY frame_index, object_id",
+            (self._session_id, first, last))
+        return (MaskRecord(*row) for row in rows)
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._db.close()
 
 
 def _claim(path: Path) -> BinaryIO:

@@ -104,6 +104,10 @@ class FrameStore:
         """Return the time of frame `index` in seconds from the start of the source video. Raises as `jpeg`."""
         return self._record(index).timestamp_s
 
+    def source_index(self, index: int) -> int:
+        """Return which frame of the source video frame `index` is. Raises as `jpeg`."""
+        return self._record(index).source_index
+
     def timestamps_s(self) -> list[float]:
         """Return the times of all frames that are ready, strictly rising, in seconds."""
         with self._changed:
