@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,7 @@ from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
 
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10
+UTF_8 = b"utf-8"
 OPTION_FIELDS = ("start_frame", "max_frames", "frame_stride", "image_size")
 
 
@@ -31,6 +33,9 @@ async def read_form(request: Request, max_mb: int) -> FormData:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large
+    _, parameters = parse_options_header(request.headers.get("content-type"))
+    if parameters.get(b"charset", UTF_8).lower() != UTF_8:
+        raise InvalidInput("a form is written in UTF-8; leave `charset` out", field="content-type")
     received = 0
 
     async def counted() -> Any:

@@ -25,6 +25,7 @@ from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySe
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
+from sam_service.sessions.mishaps import known
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
@@ -182,11 +183,16 @@ class SessionService:
         logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
 
     def _use(self, session: Session, interval_s: float) -> None:
-        """Note a use, in the store at most every `interval_s` seconds."""
+        """Note a use, in the store at most every `interval_s` seconds. A full disk is no reason not to be used."""
         now = self.clock()
         if now - session.last_used_at > interval_s:
-            self.store.touch(session.session_id, now)
             session.last_used_at = now
+            try:
+                self.store.touch(session.session_id, now)
+            except Exception as error:
+                if known(error) is None:
+                    raise
+                logger.warning("a use of session %s could not be noted: %s", session.session_id, error)
 
     def restore(self) -> None:
         """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
