@@ -21,7 +21,7 @@ from sam_service.local import local_service
 from sam_service.masks.png import decode_png, encode_png
 from sam_service.settings import Settings
 from sam_service.suggest import suggest_point
-from sam_service.video.decoder import silence_decoder
+from sam_service.video.decoder import prepare_decoder
 
 BAR_WIDTH = 30
 
@@ -40,7 +40,7 @@ class FlowOptions:
 
 def run_flow(settings: Settings, options: FlowOptions) -> int:
     """Run the flow on a service of its own; returns an exit code."""
-    silence_decoder()
+    prepare_decoder()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sam-demo-") as folder:
         video = options.video
