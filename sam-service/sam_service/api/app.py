@@ -11,8 +11,8 @@ from fastapi import Depends, FastAPI
 
 from sam_service import __version__
 from sam_service.api import event_routes, problems, prompt_routes, propagation_routes, service_routes, session_routes
+from sam_service.api.bodies import BodyLimit
 from sam_service.api.deps import Services, require_key
-from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
 from sam_service.sessions.prompting import Prompting
