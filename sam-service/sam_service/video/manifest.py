@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sam_service.errors import ClientError, FrameUnreadable, InvalidInput, NotAVideo, NotFound, TooLarge
-from sam_service.video.probe import VideoInfo
+from sam_service.video.limits import VideoInfo
 
 MANIFEST_NAME = "frames.json"
 _VERSION = 1
