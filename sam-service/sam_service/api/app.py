@@ -21,8 +21,8 @@ from sam_service.api import (
     session_routes,
     studio,
 )
+from sam_service.api.bodies import BodyLimit
 from sam_service.api.deps import Services, require_key
-from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
 from sam_service.sessions.admission import Reserve

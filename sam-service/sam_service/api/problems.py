@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from sam_service import errors
 from sam_service.schemas import FieldError, Problem
@@ -23,6 +24,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.InvalidPrompt: 422,
     errors.NotAVideo: 415,
     errors.TooLarge: 413,
+    errors.TooSlow: 408,
     errors.NotFound: 404,
     errors.Gone: 410,
     errors.Conflict: 409,
@@ -79,6 +81,10 @@ def install(app: FastAPI) -> None:
         answer = respond(_problem(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail)))
         answer.headers.update(error.headers or {})
         return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_leaving(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return respond(_problem(400, "client_left", "the client went away before its body was here"))
 
     async def on_mishap(_: Request, error: Exception) -> JSONResponse:
         told = known(error)

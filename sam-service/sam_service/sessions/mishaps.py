@@ -9,8 +9,10 @@ from sam_service.errors import MemoryFull, ServiceError, StorageFull
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_STORES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC})
-# torch says so on a CPU in a RuntimeError, OpenCV in its own error, CUDA in an OutOfMemoryError.
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "insufficient memory",
+# torch says so on a CPU in a RuntimeError, oneDNN by a primitive that it cannot make of a descriptor that it could, OpenCV in
+# its own error, CUDA in an OutOfMemoryError.
+_NO_MEMORY = ("could not create a primitive", "bad_alloc", "can't start new thread",
+              "not enough memory", "can't allocate memory", "cannot allocate memory", "insufficient memory",
               "out of memory", "failed to allocate")
 RETRY_AFTER_S = 30
 

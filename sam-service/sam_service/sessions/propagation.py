@@ -10,8 +10,9 @@ import logging
 import secrets
 from collections import OrderedDict
 
-from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady, ServiceError
+from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady
 from sam_service.sessions.jobs import FrameResult, Job, JobState
+from sam_service.sessions.mishaps import known
 from sam_service.sessions.plan import Plan, PropagationRequest, directed
 from sam_service.sessions.recovery import require_bank
 from sam_service.sessions.render import absent
@@ -122,8 +123,10 @@ class Propagation:
                 if session is not None and session.job is job:
                     async with session.exclusive():
                         await self._go_on(session, job)
-            except ServiceError as error:
-                logger.warning("job %s does not go on: %s", job.job_id, error.message)
+            except Exception as error:
+                if known(error) is None:
+                    raise
+                logger.warning("job %s does not go on: %s", job.job_id, error)
 
     def job(self, job_id: str) -> Job:
         """A job that runs or ended not long ago. Raises NotFound."""

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,12 +25,14 @@ from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySe
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
+from sam_service.sessions.mishaps import known
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
+from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
-from sam_service.video.probe import VideoLimits, probe
+from sam_service.video.process import DecodingProcess
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,6 +57,7 @@ class Limits:
     max_prompts: int = 256
     ttl_s: float = 3600.0
     spill_bytes: int = 4 << 30
+    video: VideoLimits = field(default_factory=VideoLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +185,16 @@ class SessionService:
         logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
 
     def _use(self, session: Session, interval_s: float) -> None:
-        """Note a use, in the store at most every `interval_s` seconds."""
+        """Note a use, in the store at most every `interval_s` seconds. A full disk is no reason not to be used."""
         now = self.clock()
         if now - session.last_used_at > interval_s:
-            self.store.touch(session.session_id, now)
             session.last_used_at = now
+            try:
+                self.store.touch(session.session_id, now)
+            except Exception as error:
+                if known(error) is None:
+                    raise
+                logger.warning("a use of session %s could not be noted: %s", session.session_id, error)
 
     def restore(self) -> None:
         """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
@@ -272,13 +280,17 @@ class SessionService:
             start_frame=options.start_frame, frame_stride=options.frame_stride,
             max_frames=min(options.max_frames, limit) if options.max_frames is not None else limit,
             max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
-        info = probe(path, VideoLimits())
         now = self.clock()
         record = SessionRecord(session_id, now, now, image_size, name, str(path), self.engine.identity)
-        frames = FrameStore.create(folder / "frames", info, frame_options)
-        session = self._session(record, folder, frames)
-        session.bank_restored = True
-        session.extraction.start()
+        process = DecodingProcess(path, self.limits.video)
+        try:
+            frames = FrameStore.create(folder / "frames", process.open(), frame_options)
+            session = self._session(record, folder, frames)
+            session.bank_restored = True
+            session.extraction.start(process)
+        except BaseException:
+            process.close()
+            raise
         return session
 
     def _restored(self, record: SessionRecord) -> Session:
@@ -292,7 +304,8 @@ class SessionService:
 
     def _session(self, record: SessionRecord, folder: Path, frames: FrameStore) -> Session:
         bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
-        return Session(record, folder, frames, Extraction(Path(record.source), frames), bank, last_used_at=record.last_used_at)
+        extraction = Extraction(Path(record.source), frames, self.limits.video)
+        return Session(record, folder, frames, extraction, bank, last_used_at=record.last_used_at)
 
 
 def check_name(name: str) -> str:

@@ -171,9 +171,10 @@ class SqliteStore:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what is answered outlives a power cut; costs about half a millisecond
         self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        self._db.commit()
+        if version < FORMAT:  # otherwise nothing is written, so that the service starts on a full disk too
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+            self._db.commit()
 
     def create(self, record: SessionRecord) -> None:
         """Add a session."""
