@@ -1,6 +1,6 @@
 """Take the pictures of the studio page that the documents show: a browser drives the page of a service on loopback.
 
-    PYTHONPATH=sam-service:. python docs/make_pictures.py VIDEO --click X,Y --click X,Y [--frames N] [--theme light] [--size WxH]
+    PYTHONPATH=sam-service:. python docs/make_pictures.py VIDEO --click X,Y [--click X,Y] [--frames N] [--theme light]
 
 Each click, in pixels of the frames, becomes an object of its own. Needs Chromium, like the tests of the page.
 """
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 from sam_service.client import SamClient
 from sam_service.local import local_service
+
 from tests.support import settings
 from tests.web.studio import ARGUMENTS, Studio, find_browser
 
@@ -34,7 +34,7 @@ def main() -> int:
     width, height = (int(side) for side in options.size.split("x"))
     clicks = [tuple(float(value) for value in click.split(",")) for click in options.click]
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, local_service(settings(), data_dir=Path(folder)) as url, SamClient(url) as client:
+    with local_service(settings()) as url, SamClient(url) as client:
         client.wait_ready()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
