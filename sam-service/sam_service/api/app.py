@@ -20,6 +20,7 @@ from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.settings import Settings
+from sam_service.video.launch import warm_up
 
 logger = logging.getLogger(__name__)
 EXPIRY_INTERVAL_S = 1.0
@@ -40,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
         services = build_services(settings)
         app.state.services = services
         services.engine.start()
+        warm_up()
         services.sessions.restore()
         sweeper = asyncio.create_task(_expire_forever(services.sessions))
         try:
