@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +59,11 @@ def video(client: SamClient, clip: Path) -> Iterator[VideoSession]:
     """A fresh session of the first 24 frames of the ball clip."""
     with client.open_video(clip, max_frames=24) as session:
         yield session
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port

@@ -1,4 +1,4 @@
-"""The command `sam-service`: serve, segment, demo. Ctrl-C ends each of them cleanly, with exit code 130."""
+"""The command `sam-service`: serve, segment, demo, sessions, doctor. Ctrl-C ends each of them cleanly, with exit code 130."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+from sam_service.client.calls import DEFAULT_URL
+from sam_service.commands.exits import TABLE, Exit
+from sam_service.commands.prompts import GRAMMAR, check_names, parse_box, parse_name, parse_point, plan_prompts
+
+if TYPE_CHECKING:
+    from sam_service.settings import Settings
+
+EXAMPLES = """examples:
+  sam-service segment clip.mp4 --point 640,360 --out out
+  sam-service segment clip.mp4 --point 1:640,360 --point 1:-500,300 --box 2:100,80,300,240@12 --name 1=cup --out out
+  sam-service segment clip.mp4 --point 640,360 --url http://gpu:8002 --export coco --export webm --json --out out
+"""
+FORMATS = ("png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,71 +30,110 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        run = {"serve": _serve, "segment": _segment, "demo": _demo}[options.command]
-        return run(options)
+        run = {"serve": _serve, "segment": _segment, "demo": _demo, "sessions": _sessions, "doctor": _doctor}[options.command]
+        return int(run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return Exit.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sam-service", description="Segment and track objects through videos with SAM 2.1.")
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="sam-service", description="Segment and track objects through videos with SAM 2.1.",
+                                     epilog=TABLE, formatter_class=layout)
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="run the REST service")
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (default 8002)")
-    segment = commands.add_parser("segment", help="track one object through a video and write its masks")
-    segment.add_argument("video", type=Path)
-    segment.add_argument("--point", type=_numbers(2), action="append", metavar="X,Y", help="a click on the object; repeatable")
-    segment.add_argument("--not-point", type=_numbers(2), action="append", metavar="X,Y", help="a click beside it; repeatable")
-    segment.add_argument("--box", type=_numbers(4), metavar="X0,Y0,X1,Y1")
-    segment.add_argument("--frame", type=int, default=0, help="the frame that is clicked (default 0)")
-    segment.add_argument("--direction", choices=("forward", "backward", "both"), default="forward")
-    segment.add_argument("--max-frames", type=int)
-    segment.add_argument("--out", type=Path, required=True, metavar="DIR")
+    serve.add_argument("--data-dir", type=Path, help="where sessions live (default ./data)")
+    segment = commands.add_parser("segment", help="track objects through a video and write their masks", allow_abbrev=False,
+                                  description="Track objects through a video and write their masks.",
+                                  epilog="\n".join((GRAMMAR, EXAMPLES, TABLE)), formatter_class=layout)
+    _add_segment(segment)
     demo = commands.add_parser("demo", help="show the whole flow on a clip, one's own or one that is made up")
     demo.add_argument("--video", type=Path)
-    demo.add_argument("--point", type=_numbers(2), metavar="X,Y", help="where to click on frame 0 (default: chosen)")
+    demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
     demo.add_argument("--max-frames", type=int, default=150)
     demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
-    for command in (serve, segment, demo):
+    sessions = commands.add_parser("sessions", help="list or delete the sessions of a running service", epilog=TABLE,
+                                   formatter_class=layout)
+    sessions.add_argument("action", choices=("list", "delete"), nargs="?", default="list")
+    sessions.add_argument("session_ids", nargs="*", metavar="ID", help="sessions to delete")
+    sessions.add_argument("--all", action="store_true", help="delete all sessions")
+    sessions.add_argument("--url", default=DEFAULT_URL, help=f"the service, its key in SAM2_API_KEY (default {DEFAULT_URL})")
+    sessions.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    sessions.set_defaults(parser=sessions)
+    doctor = commands.add_parser("doctor", help="say what this machine offers the service, and what is wrong", epilog=TABLE,
+                                 formatter_class=layout)
+    for command in (serve, segment, demo, doctor):
         command.add_argument("--model-size", choices=("nano", "tiny", "small", "base_plus", "large"))
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
-    serve.add_argument("--data-dir", type=Path, help="where sessions live (default ./data)")
     return parser
 
 
-def _numbers(count: int) -> Any:
-    def parse(text: str) -> list[float]:
-        try:
-            numbers = [float(part) for part in text.split(",")]
-        except ValueError:
-            numbers = []
-        if len(numbers) != count:
-            raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between, got {text!r}")
-        return numbers
-    return parse
+def _add_segment(segment: argparse.ArgumentParser) -> None:
+    segment.set_defaults(parser=segment)
+    segment.add_argument("video", type=Path)
+    prompts = segment.add_argument_group("what to track")
+    prompts.add_argument("--point", type=parse_point, action="append", default=[], metavar="POINT",
+                         help="a click, [OBJECT:][-]X,Y[@FRAME]; repeatable")
+    prompts.add_argument("--box", type=parse_box, action="append", default=[], metavar="BOX",
+                         help="a box, [OBJECT:]X0,Y0,X1,Y1[@FRAME]; repeatable")
+    prompts.add_argument("--at", type=_count, default=0, metavar="FRAME",
+                         help="the frame of prompts that name none (default 0)")
+    prompts.add_argument("--name", type=parse_name, action="append", default=[], metavar="OBJECT=NAME",
+                         help="what an object is called; repeatable")
+    prompts.add_argument("--normalized", action="store_true", help="coordinates are fractions of width and height")
+    frames = segment.add_argument_group("which frames")
+    frames.add_argument("--max-frames", "--frames", type=_count, metavar="N", help="open at most N frames of the video")
+    frames.add_argument("--start", type=_count, metavar="FRAME", help="first frame (default: the earliest prompted one)")
+    frames.add_argument("--end", type=_count, metavar="FRAME", help="last frame, inclusive (default: the clip's last)")
+    frames.add_argument("--direction", choices=("forward", "backward", "both"), default="forward")
+    results = segment.add_argument_group("results")
+    results.add_argument("--out", type=Path, required=True, metavar="DIR",
+                         help="where masks/FRAME_OBJECT.png go, and overlay.webm or what --export names")
+    results.add_argument("--export", action="append", default=[], choices=FORMATS, metavar="FORMAT",
+                         help=f"write this instead of the overlay: {', '.join(FORMATS)}; repeatable")
+    results.add_argument("--export-size", choices=("session", "original"), default="session",
+                         help="size of exported pictures and coordinates (default session)")
+    results.add_argument("--json", action="store_true", help="print one JSON document on stdout: objects, frames, files")
+    results.add_argument("--quiet", action="store_true", help="print errors only, and no progress bar")
+    service = segment.add_argument_group("service")
+    service.add_argument("--url", help="a running service, its key in SAM2_API_KEY (default: one of the command's own)")
+    service.add_argument("--keep-session", action="store_true", help="leave the session on the service of --url open")
 
 
-def _settings(options: argparse.Namespace) -> Any:
-    """The settings of the environment with the command line's on top; threads are set before torch is imported."""
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> Settings:
+    """The settings of the environment with the command line's on top; threads are set before torch is imported.
+
+    log_level: what is logged where LOG_LEVEL says nothing.
+    """
     from pydantic import ValidationError
 
     from sam_service.core.threads import apply_threads
     from sam_service.settings import Settings
     names = {"host": "host", "port": "port", "data_dir": "sam2_data_dir", "model_size": "sam2_model_size",
              "checkpoint": "sam2_checkpoint"}
-    given = {setting: value for option, setting in names.items() if (value := getattr(options, option, None)) is not None}
+    given: dict[str, Any] = {setting: value for option, setting in names.items()
+                             if (value := getattr(options, option, None)) is not None}
     try:
         settings = Settings(**given)
     except ValidationError as error:
         for item in error.errors():
             print(f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}", file=sys.stderr)
-        raise SystemExit(EXIT_USAGE) from None
+        raise SystemExit(Exit.USAGE) from None
     apply_threads(settings.torch_num_threads)
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if settings.hf_hub_offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    if log_level is not None and "log_level" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_level": log_level})
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return settings
@@ -92,33 +143,58 @@ def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     import cv2
     import torch
-    import uvicorn
 
-    from sam_service.api.app import create_app
+    from sam_service.server import Server
     torch.set_num_interop_threads(settings.torch_num_interop_threads)
     cv2.setNumThreads(1)  # frames are read, resized and encoded side by side already
-    config = uvicorn.Config(create_app(settings), host=settings.host, port=settings.port, log_level=settings.log_level,
-                            timeout_graceful_shutdown=10, access_log=False)
-    server = uvicorn.Server(config)
+    server = Server(settings, restart_when_hung=True)
     server.run()
-    return 0 if server.started else EXIT_FAILED
+    return Exit.OK if server.started else Exit.NOT_STARTED
 
 
 def _segment(options: argparse.Namespace) -> int:
-    if not options.point and options.box is None:
-        print("say where the object is: --point X,Y or --box X0,Y0,X1,Y1", file=sys.stderr)
-        return EXIT_USAGE
-    settings = _settings(options)
-    from sam_service.flow import FlowOptions, run_flow
-    points = [*(options.point or []), *(options.not_point or [])]
-    labels = [1] * len(options.point or []) + [0] * len(options.not_point or [])
-    prompt = {"frame_idx": options.frame, **({"points": points, "labels": labels} if points else {}),
-              **({"box": options.box} if options.box else {})}
-    return run_flow(settings, FlowOptions(options.video, prompt, options.out, options.max_frames, options.direction))
+    names = dict(options.name)
+    try:
+        prompts = plan_prompts(options.point, options.box, at=options.at, normalized=options.normalized)
+        check_names(names, prompts)
+    except ValueError as error:
+        options.parser.error(str(error))
+    if not prompts:
+        options.parser.error("say where an object is: --point X,Y or --box X0,Y0,X1,Y1")
+    if options.url is not None and (options.model_size or options.checkpoint):
+        options.parser.error("--model-size and --checkpoint are the service's own with --url")
+    if options.url is None and options.keep_session:
+        options.parser.error("--keep-session needs --url")
+    settings = None if options.url is not None else _settings(options, log_level="warning")
+    from sam_service.commands.segment import SegmentOptions, run_segment
+    which: dict[str, Any] = {"start_frame": options.start, "end_frame": options.end}
+    return run_segment(SegmentOptions(
+        options.video, prompts, names, {} if options.max_frames is None else {"max_frames": options.max_frames},
+        {"direction": options.direction, **{key: value for key, value in which.items() if value is not None}},  # type: ignore[typeddict-item]
+        options.export, options.export_size, options.out, options.url, settings, options.keep_session, options.json,
+        options.quiet))
 
 
 def _demo(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from sam_service.flow import FlowOptions, run_flow
-    prompt = {"points": [options.point], "labels": [1]} if options.point else None
-    return run_flow(settings, FlowOptions(options.video, prompt, options.out, options.max_frames, "forward", demo=True))
+    from sam_service.flow import DemoOptions, run_demo
+    return run_demo(settings, DemoOptions(options.video, options.point.xy if options.point else None, options.out,
+                                          options.max_frames))
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    named = bool(options.session_ids)
+    if options.action == "delete" and named == options.all:
+        options.parser.error("say which sessions to delete: their IDs, or --all")
+    if options.action == "list" and (named or options.all):
+        options.parser.error("IDs and --all go with delete")
+    from sam_service.commands.sessions import delete_sessions, list_sessions
+    if options.action == "list":
+        return list_sessions(options.url, as_json=options.json)
+    return delete_sessions(options.url, None if options.all else options.session_ids, as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    settings = _settings(options, log_level="error")
+    from sam_service.commands.doctor import run_doctor
+    return run_doctor(settings)

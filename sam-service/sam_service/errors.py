@@ -14,8 +14,11 @@
     ├── CapacityError           not now; try again later
     │   ├── TooManySessions
     │   ├── QueueFull
+    │   ├── StorageFull         the disk is full, or nearly so
+    │   ├── MemoryFull          memory is used up, or nearly so
     │   └── NotReady            the model is still loading, or a frame is not extracted yet
     └── EngineError             our side failed
+        ├── StoreUnusable       the data folder is another process's, or of a later version
         ├── ModelUnavailable    weights that were asked for cannot be had
         ├── InvalidMask         the network answered something that is not a mask
         ├── FrameUnreadable     a stored frame cannot be read back
@@ -122,6 +125,18 @@ class QueueFull(CapacityError):
     code = "queue_full"
 
 
+class StorageFull(CapacityError):
+    """The disk has no room for what was asked; nothing that is stored is touched."""
+
+    code = "disk_full"
+
+
+class MemoryFull(CapacityError):
+    """There is no memory for what was asked."""
+
+    code = "memory_full"
+
+
 class NotReady(CapacityError):
     """The model is not loaded yet, or the service is stopping."""
 
@@ -132,6 +147,12 @@ class EngineError(ServiceError):
     """The service's own failure."""
 
     code = "internal_error"
+
+
+class StoreUnusable(EngineError):
+    """The data folder cannot be used by this process."""
+
+    code = "store_unusable"
 
 
 class ModelUnavailable(EngineError):

@@ -10,9 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import uvicorn
-
-from sam_service.api.app import create_app
+from sam_service.server import Server
 from sam_service.settings import Settings
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 30.0
@@ -22,10 +20,9 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 30.0
 def local_service(settings: Settings, *, port: int = 0, data_dir: Path | None = None) -> Iterator[str]:
     """Run the service; yields its address. Port 0 is a free one; without `data_dir` its data go when it ends."""
     with tempfile.TemporaryDirectory(prefix="sam-service-") as folder:
-        settings = settings.model_copy(update={"sam2_data_dir": data_dir or Path(folder)})
+        changed = {"sam2_data_dir": data_dir or Path(folder), "shutdown_timeout_s": min(settings.shutdown_timeout_s, 2.0)}
         listener = socket.create_server(("127.0.0.1", port))
-        config = uvicorn.Config(create_app(settings), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        server = uvicorn.Server(config)
+        server = Server(settings.model_copy(update=changed), log_level="warning")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="service", daemon=True)
         thread.start()
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sam_service.export.clip import Size
+from sam_service.export.formats import FormatName
 from sam_service.masks.encode import MaskFormat
 
 MAX_ID = 2**31 - 1
@@ -257,6 +259,20 @@ class Cancelled(BaseModel):
     cancelled: list[str] = Field(description="jobs that ran and were stopped", examples=[["4c1d0e7a2b8f4f1f9a6d3b5e8c7a9012"]])
 
 
+class ExportQuery(Body):
+    """What to export, and as what."""
+
+    format: FormatName = Field(description="png, davis, yolo and cutout-png are zip archives, coco is JSON, webm and cutout "
+                                           "are WebM", examples=["coco"])
+    size: Size = Field("session", description="the session's frames, or the file's upright pictures", examples=["session"])
+    start_frame: FrameIndex | None = Field(None, description="0 if absent", examples=[0])
+    end_frame: FrameIndex | None = Field(None, description="last frame, inclusive; the clip's end if absent", examples=[249])
+    object_ids: str | None = Field(None, max_length=16384, description="objects' numbers with commas; all if absent",
+                                   examples=["1,2"])
+    images: bool = Field(False, description="put the frames in as JPEG; davis and yolo", examples=[False])
+    feather: Number = Field(0.0, description="width of the soft edge, 0 to 100 pixels; cutout and cutout-png", examples=[0])
+
+
 class FieldError(BaseModel):
     """One bad field."""
 
@@ -293,6 +309,15 @@ class HealthModel(BaseModel):
     note: str | None = Field(None, description="said of the embedded model", examples=[None])
 
 
+class Worker(BaseModel):
+    """The thread that owns the device."""
+
+    alive: bool = Field(description="whether it runs", examples=[True])
+    busy_s: float = Field(description="seconds that its present step has taken so far", examples=[0.04])
+    restarts: int = Field(description="times that it died and was started again", examples=[0])
+    process_restarts: int = Field(description="times that the process started anew since a step hung", examples=[0])
+
+
 class Health(BaseModel):
     """The state of the service."""
 
@@ -306,6 +331,7 @@ class Health(BaseModel):
     model: HealthModel | None = Field(description="null while loading")
     error: str | None = Field(description="why the model cannot be had", examples=[None])
     threads: int = Field(description="intra-op threads", examples=[2])
+    worker: Worker = Field(description="the thread that owns the device")
     queue: dict[str, int] = Field(description="steps waiting for the device, and how many may",
                                   examples=[{"waiting": 0, "limit": 64}])
     sessions: dict[str, int] = Field(description="open sessions, and how many may be", examples=[{"open": 1, "limit": 32}])

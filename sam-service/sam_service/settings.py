@@ -32,16 +32,26 @@ class Settings(BaseSettings):
     max_upload_mb: int = Field(500, ge=1, description="largest upload, MiB")
     max_sessions: int = Field(32, ge=1)
     max_objects: int = Field(64, ge=1, description="objects of a session")
+    max_prompts: int = Field(256, ge=1, description="frames on which an object has prompts")
     max_image_size: int = Field(1024, ge=128, description="largest input size, pixels, that a client may ask for")
     session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
     max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")
     feature_cache_mb: int = Field(256, ge=0, description="image features kept in memory, MiB")
     memory_spill_mb: int = Field(4096, ge=0, description="tracking memory kept on disk for each session, MiB")
+    min_free_disk_mb: int = Field(256, ge=0, description="with less disk space left, MiB, new work is refused")
+    max_memory_mb: Annotated[int, Field(ge=64)] | None = Field(None, description="holding more memory than this, MiB, the "
+                                                                                 "service refuses new work; unset: no limit")
+    step_timeout_s: float = Field(900.0, gt=0, description="a step of the network that takes longer is taken for hung, and the "
+                                                           "process starts anew")
+    shutdown_timeout_s: float = Field(10.0, gt=0, description="time that a stop gives to running frames and open answers")
 
     sam2_api_key: SecretStr | None = Field(None, description="if set, every call needs it but health, readiness and the API's "
                                                              "own description")
     sam2_data_dir: Path = Field(Path("data"), description="sessions live here")
     sam2_video_dir: Path | None = Field(None, description="folder that `video_path` may name files of; unset refuses paths")
+    cors_origins: str = Field("", description="origins of pages that may call the service, with commas between; `*` for all")
+    allowed_hosts: str = Field("", description="names in the Host header that are answered, with commas between; unset: any, "
+                                               "or this machine's own where it listens on loopback without a key")
     host: str = "127.0.0.1"
     port: int = Field(8002, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

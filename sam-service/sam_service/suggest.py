@@ -16,18 +16,18 @@ CANDIDATES = 6
 LATER_FRAMES = (4, 8)
 
 
-def suggest_point(client: SamClient, video: Path) -> list[float]:
+def suggest_point(client: SamClient, video: Path) -> tuple[float, float]:
     """A point [x, y] in pixels on frame 0 of a video, tried out in a short session of its own."""
     with client.open_video(video, max_frames=max(LATER_FRAMES) + 1) as session:
         return _best_point(session)
 
 
-def _best_point(session: VideoSession) -> list[float]:
+def _best_point(session: VideoSession) -> tuple[float, float]:
     """Of the places that move most, the one with the best mask of a sensible size."""
     motion = _motion(session)
-    best, best_rate = [session.width / 2, session.height / 2], -1.0
+    best, best_rate = (session.width / 2, session.height / 2), -1.0
     for x, y in _peaks(motion):
-        point = [(x + 0.5) * session.width / SIDE, (y + 0.5) * session.height / SIDE]
+        point = ((x + 0.5) * session.width / SIDE, (y + 0.5) * session.height / SIDE)
         found = session.add_object(points=[point], labels=[1])
         session.remove_object(found.object_id)
         share = found.area / (session.width * session.height)

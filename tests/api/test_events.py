@@ -126,15 +126,17 @@ def test_a_wrong_last_event_id_is_refused(video: VideoSession, last: str, status
     assert refused.value.status == status
 
 
-def test_the_frames_of_an_earlier_propagation_are_not_kept(video: VideoSession) -> None:
+def test_the_frames_of_an_earlier_propagation_come_from_the_store(video: VideoSession) -> None:
     video.add_object(points=[list(CLICK)])
     with stream(video, end_frame=3) as events:
-        job = next(events)[1]["job_id"]
-        list(events)
+        first = list(events)
+    job = first[0][1]["job_id"]
     list(video.propagate(end_frame=1))
-    with pytest.raises(ServiceProblem) as refused, stream(video, f"{job}:1"):
-        pass
-    assert (refused.value.status, refused.value.code) == (409, "stream_over")
+    with stream(video, f"{job}:1") as events:
+        assert [(number, data["event"]) for number, data in events] == [(n, d["event"]) for n, d in first[2:]]
+    with video.client.http.stream("GET", f"/jobs/{job}/events?mask_format=rle") as response:
+        again = list(sse(response))
+    assert [data["objects"][0]["area"] for _, data in again[1:-1]] == [data["objects"][0]["area"] for _, data in first[1:-1]]
 
 
 def test_a_job_is_followed_and_outlives_its_followers(video: VideoSession) -> None:

@@ -129,7 +129,7 @@ def test_leaving_a_stream_cancels_and_keeps_what_was_computed(client: SamClient,
         frames = video.propagate()
         next(frames)
         next(frames)
-        frames.close()  # type: ignore[attr-defined]
+        frames.close()
         wait_idle(video)
         stored = video.state()["frames_with_masks"]
         assert 2 <= len(stored) < 60
@@ -169,7 +169,7 @@ def test_a_second_propagation_of_a_session_is_refused(client: SamClient, clip: P
         with pytest.raises(ServiceProblem) as refused:
             propagate(video)
         assert (refused.value.status, refused.value.code) == (409, "propagation_running")
-        frames.close()  # type: ignore[attr-defined]
+        frames.close()
 
 
 def test_two_sessions_in_turn_give_the_masks_of_each_alone(client: SamClient, clip: Path) -> None:
@@ -195,7 +195,9 @@ def test_a_background_job_is_watched_and_cancelled(client: SamClient, clip: Path
         assert accepted.status_code == 202
         location = accepted.headers["location"]
         assert client.call("GET", location)["state"] == "running"
-        assert video.state()["running"]["job_id"] in location
+        running = video.state()["running"]
+        assert running is not None
+        assert running["job_id"] in location
         assert client.call("DELETE", location)["state"] == "cancelled"
         assert client.call("GET", location)["done"] == len(video.state()["frames_with_masks"])
 

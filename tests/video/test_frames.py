@@ -101,6 +101,13 @@ def test_reopening_after_a_kill_keeps_whole_frames_only(tmp_path: Path) -> None:
     assert FrameStore.open(tmp_path).frames_ready == 4
 
 
+def test_what_a_power_cut_left_empty_is_extracted_again(tmp_path: Path) -> None:
+    filled(tmp_path, 4)
+    path = tmp_path / "000002.jpg"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert FrameStore.open(tmp_path).frames_ready == 2
+
+
 def test_a_complete_store_that_lost_a_frame_is_extracted_again(tmp_path: Path) -> None:
     filled(tmp_path, 4).finish(truncated=False, missing_frames=0)
     (tmp_path / "000002.jpg").unlink()

@@ -5,25 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import Depends, FastAPI
 
 from sam_service import __version__
-from sam_service.api import event_routes, problems, prompt_routes, propagation_routes, service_routes, session_routes
+from sam_service.api import (
+    event_routes,
+    export_routes,
+    guards,
+    problems,
+    prompt_routes,
+    propagation_routes,
+    service_routes,
+    session_routes,
+)
 from sam_service.api.bodies import BodyLimit
 from sam_service.api.deps import Services, require_key
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
+from sam_service.sessions.admission import Reserve
+from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.settings import Settings
 from sam_service.video.launch import warm_up
+from sam_service.video.limits import VideoLimits
 
 logger = logging.getLogger(__name__)
-EXPIRY_INTERVAL_S = 1.0
+EXPIRY_INTERVAL_S = WATCH_INTERVAL_S = 1.0
 MAX_JSON_BYTES = 24 << 20  # a mask prompt is a base64 PNG of at most 16 MiB
 
 DESCRIPTION = """Segment and track objects through videos with SAM 2.1.
@@ -33,38 +45,47 @@ Open a video (`/initialize`), click an object (`/add-object`), correct it (`/ref
 `application/problem+json` and name the field and the limit."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the application. The model loads in the background once the application starts; `/ready` tells when."""
+def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = None, process_restarts: int = 0) -> FastAPI:
+    """Build the application. The model loads in the background once the application starts; `/ready` tells when.
+
+    on_hang: called on the event loop when a step takes longer than STEP_TIMEOUT_S; without it that is only logged.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = build_services(settings)
-        app.state.services = services
+        services = app.state.services = build_services(settings, process_restarts)
         services.engine.start()
         warm_up()
         services.sessions.restore()
-        sweeper = asyncio.create_task(_expire_forever(services.sessions))
+        services.propagation.restore()
+        tasks = [asyncio.create_task(work) for work in (
+            _expire_forever(services.sessions), _watch_forever(services, on_hang), services.propagation.take_up())]
         try:
             yield
         finally:
-            sweeper.cancel()
+            services.begin_stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.to_thread(services.exporting.close)
             await services.sessions.close()
-            await asyncio.to_thread(services.engine.stop)
+            await asyncio.to_thread(services.engine.stop, settings.shutdown_timeout_s)
             services.sessions.store.close()
 
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan,
                   responses=problems.documented(400, 413, 500))
     app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}))
     problems.install(app)
+    guards.install(app, settings)
     app.include_router(service_routes.open_router)
     app.include_router(event_routes.router)
-    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router):
+    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router,
+                   export_routes.router):
         app.include_router(router, dependencies=[Depends(require_key)],
                            responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
 
-def build_services(settings: Settings) -> Services:
+def build_services(settings: Settings, process_restarts: int = 0) -> Services:
     """Wire the use cases from the settings; starts nothing."""
     threads = settings.torch_num_threads or usable_cpus()
     engine = Engine(EngineOptions(
@@ -75,10 +96,30 @@ def build_services(settings: Settings) -> Services:
     limits = Limits(
         max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,
-        ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20)
+        max_prompts=settings.max_prompts,
+        ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20,
+        video=VideoLimits(min_free_bytes=settings.min_free_disk_mb << 20))
     data_dir = settings.sam2_data_dir.resolve()
-    sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits)
-    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), threads)
+    reserve = Reserve(settings.min_free_disk_mb << 20, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
+    sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits, reserve)
+    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions), threads,
+                    process_restarts)
+
+
+async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:
+    """Notice a device thread that has died, and one that hangs."""
+    worker, limit = services.engine.worker, services.settings.step_timeout_s
+    told = False
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        if worker.revive():
+            logger.critical("the device's thread died and was started again")
+        hung = services.engine.step_s > limit
+        if hung and not told:
+            logger.critical("a step has taken longer than %.0f s (STEP_TIMEOUT_S) and is taken for hung", limit)
+            if on_hang is not None:
+                on_hang()
+        told = hung
 
 
 async def _expire_forever(sessions: SessionService) -> None:

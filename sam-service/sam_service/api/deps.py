@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from sam_service.core.engine import Engine
 from sam_service.errors import Unauthorized
+from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import SessionService
@@ -27,7 +28,16 @@ class Services:
     sessions: SessionService
     prompting: Prompting
     propagation: Propagation
+    exporting: Exporting
     threads: int
+    process_restarts: int = 0
+
+    def begin_stop(self) -> None:
+        """The process is about to end: refuse new work, stop what runs within a frame, to go on in the next process."""
+        self.engine.refuse()
+        self.sessions.begin_stop()
+        self.propagation.interrupt_all()
+        self.exporting.begin_stop()
 
 
 def services(request: Request) -> Services:

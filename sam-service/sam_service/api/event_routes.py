@@ -100,7 +100,8 @@ async def _listen(socket: WebSocket, services: Services, session: Session) -> No
             services.sessions.get(session.session_id)
         text = message.get("text") or ""
         with contextlib.suppress(ValueError, RecursionError):
-            if len(text) < 1024 and "ping" in json.loads(text):
+            said = json.loads(text) if len(text) < 1024 else None
+            if isinstance(said, dict) and "ping" in said:
                 await _send(socket, session, "pong", {})
 
 
@@ -152,4 +153,9 @@ def _given(socket: WebSocket) -> str:
 def _same_origin(socket: WebSocket) -> bool:
     """Whether the page that connects is this service's own; what is no page says no origin."""
     origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc == socket.headers.get("host")
+    except ValueError:
+        return False

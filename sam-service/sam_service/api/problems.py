@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
@@ -10,9 +11,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from sam_service import errors
 from sam_service.schemas import FieldError, Problem
+from sam_service.sessions.mishaps import known
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,20 @@ def install(app: FastAPI) -> None:
         answer = respond(_problem(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail)))
         answer.headers.update(error.headers or {})
         return answer
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_leaving(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return respond(_problem(400, "client_left", "the client went away before its body was here"))
+
+    async def on_mishap(_: Request, error: Exception) -> JSONResponse:
+        told = known(error)
+        if told is None:
+            raise error
+        logger.error("answering %s: %s", told.code, error)
+        return respond(problem_of(told))
+
+    for kind in (OSError, MemoryError, RuntimeError, sqlite3.Error):
+        app.add_exception_handler(kind, on_mishap)
 
     @app.exception_handler(Exception)
     async def on_bug(_: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from sam_service.api import streaming, views
 from sam_service.api.deps import ServicesDep
 from sam_service.api.session_routes import SessionPath
-from sam_service.errors import ClientError, Conflict, InvalidInput
+from sam_service.errors import ClientError, InvalidInput
 from sam_service.masks.encode import MaskFormat
 from sam_service.schemas import Cancelled, JobInfo, Propagate, Propagated
 from sam_service.sessions.plan import PropagationRequest
@@ -48,7 +48,7 @@ async def propagate(body: Propagate, request: Request, services: ServicesDep, la
         job = await services.propagation.resume(body.session_id, job_id, after)
     else:
         job = await services.propagation.start(body.session_id, PropagationRequest(
-            body.start_frame, body.end_frame, body.direction, body.object_ids))
+            body.start_frame, body.end_frame, body.direction, body.object_ids), background=body.background)
     if body.background:
         location = str(request.scope.get("root_path", "")) + f"/jobs/{job.job_id}"
         return JSONResponse(views.job_info(job).model_dump(), 202, {"Location": location})
@@ -81,8 +81,7 @@ async def job_events(job_id: JobPath, services: ServicesDep, last_event_id: Last
             raise InvalidInput("the event that is named is not one of this job", field="last-event-id")
         if after == found.done + 1 and not found.running:
             return Response(status_code=204)  # tells a browser that nothing more will come
-    if (after or 0) < found.first_kept:
-        raise Conflict("the frames of this propagation are no longer kept; read the stored masks", code="stream_over")
+    await services.propagation.recall(found, after or 0)
     return StreamingResponse(streaming.watch_sse(services, found, mask_format, after), media_type=SSE,
                              headers=streaming.HEADERS)
 

@@ -39,6 +39,8 @@ async def health(services: ServicesDep) -> dict[str, Any]:
             "parameters": info.parameters, **({"note": EMBEDDED_NOTE} if info.size == "nano" else {})},
         "error": engine.failure.message if engine.failure else None,
         "threads": services.threads,
+        "worker": {"alive": engine.worker.alive, "busy_s": round(engine.worker.busy_s, 3), "restarts": engine.worker.restarts,
+                   "process_restarts": services.process_restarts},
         "queue": {"waiting": engine.worker.queued, "limit": services.settings.max_queued_steps},
         "sessions": {"open": len(services.sessions.sessions()), "limit": services.settings.max_sessions},
         "memory": {"rss_bytes": psutil.Process().memory_info().rss, "feature_cache_bytes": engine.cache_nbytes},

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from sam_service.api import views
 from sam_service.api.deps import Services
 from sam_service.api.problems import problem_of
-from sam_service.errors import Conflict
+from sam_service.errors import Conflict, NotReady
 from sam_service.masks.encode import MaskFormat
 from sam_service.schemas import FrameMasks, Propagated
 from sam_service.sessions.jobs import FrameResult, Job, JobState
@@ -31,6 +31,9 @@ async def collect(request: Request, services: Services, job: Job, mask_format: M
             frames.append(await _render(services, job, result, mask_format))
     if job.error is not None:
         raise job.error
+    if job.state is JobState.INTERRUPTED:
+        raise NotReady(f"the service is stopping; {len(frames)} frames were computed and are stored", code="stopping",
+                       retry_after_s=10)
     if job.state is JobState.CANCELLED:
         raise Conflict(f"the propagation was cancelled after {len(frames)} frames, which are stored", code="cancelled")
     answer = Propagated(session_id=job.session_id, num_frames=len(frames), frames=frames,

@@ -78,6 +78,7 @@ class Engine:
         self.worker = Worker(max_queued=options.max_queued)
         self.info: RunningModel | None = None
         self.failure: ModelUnavailable | None = None
+        self._stopping = False
         self._policy: DevicePolicy | None = None
         self._loaded: weights.LoadedModel | None = None
         self._features = FeatureCache(options.cache_bytes)
@@ -88,14 +89,24 @@ class Engine:
         self.worker.start()
         self.worker.submit(self._load)
 
-    def stop(self) -> None:
-        """Finish what is queued and stop."""
-        self.worker.stop()
+    def refuse(self) -> None:
+        """Refuse new work from now on; what is queued is still done."""
+        self._stopping = True
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Finish what is queued, within `timeout_s` seconds, and stop."""
+        self.refuse()
+        self.worker.stop(timeout_s)
 
     @property
     def ready(self) -> bool:
-        """Whether the model is loaded and warm and the worker runs."""
-        return self.info is not None and self.worker.alive
+        """Whether the model is loaded and warm, the worker runs, and work is taken."""
+        return self.info is not None and self.worker.alive and not self._stopping
+
+    @property
+    def step_s(self) -> float:
+        """Seconds that the step on the device has taken so far; 0 where there is none, or the model is still loading."""
+        return self.worker.busy_s if self.info is not None else 0.0
 
     @property
     def identity(self) -> str:
@@ -104,9 +115,12 @@ class Engine:
         return f"{info.size} {info.source} {info.parameters}"
 
     def require_ready(self) -> RunningModel:
-        """The model's description. Raises NotReady while it loads and ModelUnavailable when it could not be had."""
+        """The model's description. Raises NotReady while it loads, or the service stops, and ModelUnavailable when it could
+        not be had."""
         if self.failure is not None:
             raise copy.copy(self.failure)  # a raised exception collects tracebacks; this one is raised often
+        if self._stopping:
+            raise NotReady("the service is stopping", code="stopping", retry_after_s=10)
         if self.info is None:
             raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
         return self.info

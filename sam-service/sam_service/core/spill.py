@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sam_service.core.memory_bank import FrameMemory, Kind
-from sam_service.errors import CapacityError, MemoryUnreadable
+from sam_service.errors import MemoryUnreadable, StorageFull
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class DiskSpill:
         self._scan()
 
     def save(self, object_id: int, kind: Kind, frame_index: int, memory: FrameMemory) -> None:
-        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises CapacityError on a full disk."""
+        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises StorageFull on a full disk."""
         if kind is Kind.TRACKED and self._bytes >= self._budget_bytes:
             self.delete(object_id, kind, frame_index)
             return
@@ -53,8 +53,7 @@ class DiskSpill:
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
             logger.error("a memory could not be written: %s", error)
-            raise CapacityError("there is no room to store the tracking memory", code="storage_full",
-                                retry_after_s=60) from error
+            raise StorageFull("there is no room to store the tracking memory", retry_after_s=30) from error
         self._paths[object_id, kind, frame_index] = path
         self._bytes += path.stat().st_size
 

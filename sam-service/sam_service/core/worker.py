@@ -9,6 +9,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from sam_service.errors import NotReady, QueueFull
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+THREAD_IS_SPOILT = "could not create a primitive"
+"""What oneDNN says when it has no memory for a layer's code. It remembers that for the thread: there it never makes code again."""
 
 
 class Priority(IntEnum):
@@ -46,11 +50,25 @@ class Worker:
         self._max_queued = max_queued
         self._stopping = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
+        self._busy_since: float | None = None
+        self._thread = self._new_thread()
+        self._spare: _Spare | None = None
+        self.restarts = 0
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+
+    def revive(self) -> bool:
+        """Start another thread where the one that there was has died; what is queued is done by it. Says whether."""
+        with self._lock:
+            if self._thread.is_alive() or self._thread.ident is None or self._stopping:
+                return False
+            self._busy_since = None
+            self._thread = self._new_thread()
+            self._thread.start()
+            self.restarts += 1
+        return True
 
     def stop(self, timeout: float | None = None) -> None:
         """Refuse new work, finish what is queued and join the thread."""
@@ -58,6 +76,8 @@ class Worker:
             if self._stopping:
                 return
             self._stopping = True
+            if self._spare is not None:
+                self._spare.dismiss()
             self._queue.put(_Job(Priority.STOP, next(self._sequence), None, Future()))
         self._thread.join(timeout)
 
@@ -82,18 +102,75 @@ class Worker:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that what runs has taken so far; 0 where nothing runs."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._loop, name="device", daemon=True)
+
     def _loop(self) -> None:
+        spoilt = False
         while True:
             job = self._queue.get()
             if job.run is None:
                 return
             if job.future.set_running_or_notify_cancel():
-                _run(job)
+                self._busy_since = time.monotonic()
+                error = _run(job)
+                self._busy_since = None
+                spoilt |= error is not None and THREAD_IS_SPOILT in str(error)
+                if error is None and self._spare is None and not self._stopping:
+                    self._spare = _Spare(self._loop)  # there was memory for a step, so there is for a thread
+            if spoilt and self._hand_over():
+                return
+
+    def _hand_over(self) -> bool:
+        """Let the spare thread go on in place of the one that calls this; says whether there was one."""
+        with self._lock:
+            if self._spare is None:
+                return False
+            self._thread, self._spare = self._spare.begin(), None
+            self.restarts += 1
+        logger.warning("the device's thread had no memory for the code of a layer; another one goes on in its place")
+        return True
 
 
-def _run(job: _Job) -> None:
+class _Spare:
+    """A thread that is there before it is needed: one that is started when memory is short may never come to life, and
+    whoever starts it then waits for ever."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._called = threading.Event()
+        self._wanted = False
+        self._work = work
+        self._thread = threading.Thread(target=self._stand_by, name="device", daemon=True)
+        self._thread.start()
+
+    def begin(self) -> threading.Thread:
+        """Let the thread work; returns it."""
+        self._wanted = True
+        self._called.set()
+        return self._thread
+
+    def dismiss(self) -> None:
+        """Let the thread end."""
+        self._called.set()
+
+    def _stand_by(self) -> None:
+        self._called.wait()
+        if self._wanted:
+            self._work()
+
+
+def _run(job: _Job) -> BaseException | None:
+    """Run a step; what it failed with."""
     assert job.run is not None
     try:
         job.future.set_result(job.run())
     except BaseException as error:  # the thread must outlive any failure of a step; the caller gets it
         job.future.set_exception(error)
+        return error
+    return None

@@ -23,6 +23,7 @@ class JobState(StrEnum):
     DONE = "done"
     CANCELLED = "cancelled"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +39,24 @@ class FrameResult:
 class Job:
     """One propagation. total: frames it will compute, by the best knowledge so far. at: the frame in work, or the last one.
 
-    left: it was stopped for no other reason than that its last reader went away. first_kept: results before this one
-    were let go.
+    left: it was stopped for no other reason than that its last reader went away, or its process. background: it needs no
+    reader. attempts: processes that took it up. first_kept: results before this one were let go.
     """
 
     job_id: str
     session_id: str
     plan: Plan
     total: int
+    background: bool = False
     state: JobState = JobState.RUNNING
+    attempts: int = 1
     done: int = 0
     error: ServiceError | None = None
     at: int | None = None
     results: list[FrameResult] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
     cancel_requested: bool = False
+    interrupted: bool = False
     readers: int = 0
     left: bool = False
     first_kept: int = 0
@@ -64,6 +68,13 @@ class Job:
     def running(self) -> bool:
         """Whether frames are still to come."""
         return self.state is JobState.RUNNING
+
+    @property
+    def stopped_as(self) -> JobState:
+        """The state of a job whose frames have come to their end, or to a stop."""
+        if not self.cancel_requested:
+            return JobState.DONE
+        return JobState.INTERRUPTED if self.interrupted else JobState.CANCELLED
 
     @property
     def elapsed_s(self) -> float:
@@ -94,10 +105,19 @@ class Job:
         """Ask the job to stop; the frame in work is still finished and stored."""
         self.cancel_requested, self.left = True, False
 
+    def interrupt(self) -> None:
+        """The process ends: stop, to go on in the next one. A job that is cancelled already stays so."""
+        if not self.cancel_requested or self.left:
+            self.cancel_requested = self.interrupted = True
+
+    def start_over(self) -> None:
+        """Forget what a job that was stopped has done."""
+        self.results, self.done, self.first_kept = [], 0, 0
+
     def leave(self) -> None:
         """A reader goes away. Without another one the job stops, and goes on if the reader comes back."""
         self.readers -= 1
-        if self.running and self.readers == 0 and not self.cancel_requested:
+        if self.running and self.readers == 0 and not (self.cancel_requested or self.background):
             self.cancel_requested = self.left = True
 
     def reopen(self) -> None:
@@ -106,6 +126,11 @@ class Job:
         if self.finished_at is not None:
             self.started_at += time.monotonic() - self.finished_at
             self.finished_at = None
+
+    def recall(self, earlier: list[FrameResult]) -> None:
+        """Take back results that were let go: the last ones before those that are kept."""
+        self.results = [*earlier, *self.results]
+        self.first_kept -= len(earlier)
 
     def release(self) -> None:
         """Let go of the results of a job that has ended; its figures stay. Who follows it already reads on."""
@@ -118,14 +143,17 @@ class Job:
 
     async def follow(self, start: int = 0) -> AsyncIterator[FrameResult]:
         """Yield the frames from the `start`-th computed one on, as they come, until the job ends."""
-        results, position = self.results, start - self.first_kept
+        kept, first, position = self.results, self.first_kept, start
         while True:
-            while position < len(results):
-                yield results[position]
+            while position < first + len(kept):
+                yield kept[position - first]
                 position += 1
-            if not self.running:
+            if self.results is not kept and self.first_kept <= position:  # recalled, or released
+                kept, first = self.results, self.first_kept
+            elif not self.running:
                 return
-            await self._changed.wait()
+            else:
+                await self._changed.wait()
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from sam_service.errors import InvalidInput
 
@@ -37,6 +38,28 @@ class Plan:
             start, stop = self.forward
             ahead = max(0, (num_frames if stop is None else stop) - start)
         return ahead + len(self.backward)
+
+    def frame_at(self, position: int, num_frames: int | None) -> int:
+        """The frame that comes at a position; `num_frames` is None while the clip's length is not known for sure."""
+        if self.forward is not None:
+            start, stop = self.forward
+            end = stop if num_frames is None else min(num_frames, num_frames if stop is None else stop)
+            if end is None or start + position < end:
+                return start + position
+            position -= end - start
+        return self.backward[position]
+
+    def to_json(self) -> str:
+        """The plan as the store keeps it."""
+        return json.dumps({"objects": self.objects, "start": self.start, "forward": self.forward,
+                           "backward": [self.backward.start, self.backward.stop, self.backward.step]})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        raw = json.loads(text)
+        forward = None if raw["forward"] is None else (raw["forward"][0], raw["forward"][1])
+        return cls(tuple(raw["objects"]), raw["start"], forward, range(*raw["backward"]))
 
 
 def directed(objects: tuple[int, ...], start: int, end: int | None, direction: Direction) -> Plan:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sam_service.core.prompts import Prompt
-from sam_service.errors import Conflict, InvalidPrompt
+from sam_service.errors import Conflict, InvalidPrompt, TooLarge
 from sam_service.sessions.events import ObjectsChanged, PromptAnswered
 from sam_service.sessions.labels import Label, check_color, check_name
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
@@ -43,7 +43,7 @@ class Prompting:
                 raise Conflict(f"object {object_id} exists already; prompt it again with /refine", field="object_id",
                                code="object_exists")
             if len(session.prompts) >= self._sessions.limits.max_objects:
-                raise Conflict(f"a session holds at most {self._sessions.limits.max_objects} objects", field="object_id",
+                raise TooLarge(f"a session holds at most {self._sessions.limits.max_objects} objects", field="object_id",
                                code="too_many_objects")
             record = await self._act(session, PromptKind.ADD, object_id, frame_index, prompt, _payload(raw))
             if name is not None:
@@ -60,6 +60,9 @@ class Prompting:
         new = await self._sessions.in_pool(lambda: check_prompt(raw, *session.size))
         async with session.exclusive():
             on_frames = session.require_object(object_id)
+            if frame_index not in on_frames and len(on_frames) >= self._sessions.limits.max_prompts:
+                raise TooLarge(f"an object holds prompts on at most {self._sessions.limits.max_prompts} frames",
+                               field="frame_idx", code="too_many_prompts")
             prompt = merge(on_frames.get(frame_index), new, replace=replace)
             if not on_frames.keys() - {frame_index} and not is_positive(prompt):
                 raise InvalidPrompt("the object has no other prompt; this one needs a positive point (label 1), a box or a "
@@ -116,6 +119,7 @@ class Prompting:
     async def _act(self, session: Session, kind: PromptKind, object_id: int, frame_index: int, prompt: Prompt,
                    payload: dict[str, Any]) -> MaskRecord:
         store = self._sessions.store
+        self._sessions.require_room()
         await require_bank(self._sessions, session)
         sequence = await self._sessions.in_pool(
             lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload))

@@ -1,6 +1,6 @@
-"""The use case around propagation: carry the prompted objects through the clip, one queued step for each frame.
+"""The use case around propagation: carry the prompted objects through the clip.
 
-The next frame is read while the network works on this one, and masks are compressed and stored while it works on the next.
+A propagation is a job that is written down: it outlives its client, if it is asked to, and its process.
 """
 
 from __future__ import annotations
@@ -9,32 +9,23 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
-from sam_service.core.engine import StepResult
-from sam_service.core.features import Frame
-from sam_service.errors import Conflict, EngineError, NotFound, NotReady, QueueFull, ServiceError
-from sam_service.sessions.events import FrameDone, JobChanged
+from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady
 from sam_service.sessions.jobs import FrameResult, Job, JobState
+from sam_service.sessions.mishaps import known
 from sam_service.sessions.plan import Plan, PropagationRequest, directed
 from sam_service.sessions.recovery import require_bank
-from sam_service.sessions.render import absent, to_record
+from sam_service.sessions.render import absent
+from sam_service.sessions.running import Runner
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
+from sam_service.sessions.store import JobRecord
 
 logger = logging.getLogger(__name__)
 
 KEPT_JOBS = 64
-BACKOFF_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A frame whose turn has come, and whether it is reached going backward."""
-
-    frame: Frame
-    reverse: bool
+MAX_ATTEMPTS = 3  # processes that may take up a job: one that ends them must not do so for ever
+MODEL_INTERVAL_S = 0.2
 
 
 def _plan(session: Session, request: PropagationRequest) -> Plan:
@@ -53,15 +44,18 @@ class Propagation:
 
     def __init__(self, sessions: SessionService) -> None:
         self._sessions = sessions
+        self._runner = Runner(sessions)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
 
-    async def start(self, session_id: str, request: PropagationRequest) -> Job:
+    async def start(self, session_id: str, request: PropagationRequest, *, background: bool = False) -> Job:
         """Start a propagation and return its job at once.
 
-        Raises Conflict where nothing is prompted or a propagation runs already, NotFound for unknown objects and frames.
+        Raises Conflict where nothing is prompted or a propagation runs already, NotFound for unknown objects and frames,
+        CapacityError where there is no room.
         """
         session = self._sessions.get(session_id)
         self._sessions.engine.require_ready()
+        self._sessions.require_room()
         await self._require_bounds(session, request)
         async with session.exclusive():
             if session.busy:
@@ -70,34 +64,75 @@ class Propagation:
             plan = _plan(session, request)
             await self._require(session, plan.start, "start_frame")
             await require_bank(self._sessions, session)
+            job = Job(secrets.token_hex(16), session_id, plan, plan.total(session.frames.num_frames), background=background)
+            await self._sessions.in_pool(lambda: self._sessions.store.put_job(_record(job)))
             if session.job is not None:
                 session.job.release()
-            job = Job(secrets.token_hex(16), session_id, plan, plan.total(session.frames.num_frames))
             session.job = self._jobs[job.job_id] = job
             self._forget_old_jobs()
-            self._launch(session, job)
+            self._runner.launch(session, job)
         return job
 
     async def resume(self, session_id: str, job_id: str, position: int) -> Job:
-        """A job whose client comes back and has seen its first `position` frames. One that the client's leaving stopped
-        goes on.
+        """A job whose client comes back and has seen its first `position` frames. One that the client's leaving, or the end
+        of the process, stopped goes on.
 
         Raises NotFound for a job that is not this session's, Conflict where the frames after `position` are gone.
         """
         session, job = self._sessions.get(session_id), self.job(job_id)
         if job.session_id != session_id:
             raise NotFound("this session has no such propagation", field="last-event-id")
+        self._sessions.engine.require_ready()
         if job.left:
             await job.wait()
             async with session.exclusive():
                 if job.left and session.job is job:
-                    await require_bank(self._sessions, session)
-                    job.reopen()
-                    self._launch(session, job)
-        if not job.first_kept <= position <= job.done or (job.left and not job.running):
-            raise Conflict(f"this propagation cannot go on after its frame number {position}; start another one, which goes "
-                           "over stored features quickly", field="last-event-id", code="stream_over")
+                    await self._go_on(session, job)
+        if position > job.done or (job.left and not job.running):
+            raise Conflict(f"this propagation cannot go on after its frame number {position}; start another one",
+                           field="last-event-id", code="stream_over")
+        await self.recall(job, position)
         return job
+
+    async def recall(self, job: Job, position: int) -> None:
+        """Bring back the results from the `position`-th on that a job has let go, from the store."""
+        session = self._sessions.get(job.session_id)
+        async with session.exclusive():
+            if position < job.first_kept:
+                job.recall(await self._sessions.in_pool(lambda: self._stored(session, job, position)))
+
+    def restore(self) -> None:
+        """Take up the jobs of an earlier process; what ran then goes on once the model is loaded. Called before serving."""
+        for record in self._sessions.store.jobs():
+            session = self._sessions.find(record.session_id)
+            if session is None:
+                continue
+            job = Job(record.job_id, record.session_id, Plan.from_json(record.plan), record.total, background=record.background,
+                      attempts=record.attempts, done=record.done, first_kept=record.done)
+            unfinished = record.state == JobState.RUNNING
+            job.finish(JobState.CANCELLED if unfinished else JobState(record.state))
+            job.left = unfinished
+            session.job = self._jobs[job.job_id] = job
+
+    async def take_up(self) -> None:
+        """Let the background jobs of an earlier process go on, each once the model is there."""
+        for job in [job for job in self._jobs.values() if job.left and job.background]:
+            session = self._sessions.find(job.session_id)
+            try:
+                await self._model()
+                if session is not None and session.job is job:
+                    async with session.exclusive():
+                        await self._go_on(session, job)
+            except Exception as error:
+                if known(error) is None:
+                    raise
+                logger.warning("job %s does not go on: %s", job.job_id, error)
+
+    def job(self, job_id: str) -> Job:
+        """A job that runs or ended not long ago. Raises NotFound."""
+        if job_id not in self._jobs:
+            raise NotFound("there is no such job", field="job_id")
+        return self._jobs[job_id]
 
     def cancel_all(self, session_id: str) -> list[Job]:
         """Ask what runs on a session to stop; returns it."""
@@ -107,19 +142,52 @@ class Propagation:
             job.cancel()
         return running
 
-    def job(self, job_id: str) -> Job:
-        """A job that runs or ended not long ago. Raises NotFound."""
-        if job_id not in self._jobs:
-            raise NotFound("there is no such job", field="job_id")
-        return self._jobs[job_id]
+    def interrupt_all(self) -> None:
+        """The process is about to end: stop everything within a frame, to go on in the next process."""
+        for job in self._jobs.values():
+            if job.running:
+                job.interrupt()
+
+    async def _go_on(self, session: Session, job: Job) -> None:
+        """Let a job that was stopped run again. Holds the session's lock."""
+        if job.attempts >= MAX_ATTEMPTS and job.background:
+            await self._sessions.in_pool(lambda: self._sessions.store.end_job(job.job_id, JobState.FAILED))
+            error = EngineError(f"{job.attempts} processes ended while they worked on it", code="propagation_failed")
+            job.finish(JobState.FAILED, error)
+            raise error
+        if await require_bank(self._sessions, session):
+            job.start_over()  # its memory was lost, and is made by going through the frames again
+        job.attempts += 1
+        await self._sessions.in_pool(lambda: self._sessions.store.put_job(_record(job)))
+        job.reopen()
+        self._runner.launch(session, job)
+
+    async def _model(self) -> None:
+        """Wait until the model is loaded. Raises ModelUnavailable."""
+        while True:
+            try:
+                self._sessions.engine.require_ready()
+                return
+            except ModelUnavailable:
+                raise
+            except NotReady:
+                await asyncio.sleep(MODEL_INTERVAL_S)
+
+    def _stored(self, session: Session, job: Job, start: int) -> list[FrameResult]:
+        """The results that a job no longer holds, from the store: from the `start`-th on. Blocks."""
+        length = session.frames.num_frames if session.frames.complete else None
+        results = []
+        for position in range(start, job.first_kept):
+            index = job.plan.frame_at(position, length)
+            found = {mask.object_id: mask for mask in self._sessions.store.masks(session.session_id, index)}
+            objects = [object_id for object_id in job.plan.objects if object_id in session.prompts]
+            masks = [found.get(object_id) or absent(index, object_id, *session.size) for object_id in objects]
+            results.append(FrameResult(index, session.frames.timestamp_s(index), tuple(masks)))
+        return results
 
     def _forget_old_jobs(self) -> None:
         for job_id in [job_id for job_id, job in self._jobs.items() if not job.running][:max(0, len(self._jobs) - KEPT_JOBS)]:
             del self._jobs[job_id]
-
-    def _launch(self, session: Session, job: Job) -> None:
-        job.task = asyncio.create_task(self._run(session, job), name=f"propagate-{session.session_id}")
-        session.events.tell(JobChanged(job))
 
     async def _require_bounds(self, session: Session, request: PropagationRequest) -> None:
         """Wait for the frames that a request names; done before the session is locked, since it can take long."""
@@ -134,99 +202,6 @@ class Propagation:
         except NotFound as error:
             raise NotFound(error.message, field=field) from None
 
-    async def _run(self, session: Session, job: Job) -> None:
-        """Compute a job's frames. While a step runs, the next frame is read and the one before is compressed and stored."""
-        state, failure = JobState.CANCELLED, None
-        publishing: asyncio.Task[None] | None = None
-        try:
-            num_frames = await self._sessions.require_length(session)
-            async for turn in self._turns(session, job):
-                result = await (await self._queue(session, job.plan, turn, num_frames))
-                if publishing is not None:
-                    await publishing
-                publishing = asyncio.create_task(self._publish(session, job, turn.frame.index, result))
-            state = JobState.CANCELLED if job.cancel_requested else JobState.DONE
-        except ServiceError as error:
-            state, failure = JobState.FAILED, error
-        except Exception:
-            logger.exception("propagation of session %s failed", session.session_id)
-            state, failure = JobState.FAILED, EngineError("the propagation failed; the service's log says why")
-        try:
-            if publishing is not None:
-                await publishing
-        except ServiceError as error:
-            state, failure = JobState.FAILED, failure or error
-        except Exception:
-            logger.exception("a frame of session %s could not be stored", session.session_id)
-            state, failure = JobState.FAILED, failure or EngineError("a frame could not be stored; the service's log says why")
-        finally:
-            job.finish(state, failure)
-            session.events.tell(JobChanged(job))
 
-    async def _turns(self, session: Session, job: Job) -> AsyncIterator[_Turn]:
-        """The frames in order, each once it is extracted; the one after it is read ahead where it is there already."""
-        ahead: dict[int, Frame] = {}
-        async for index, reverse in self._order(session, job):
-            frame = ahead.pop(index, None) or self._sessions.frame(session, index)
-            after = index - 1 if reverse else index + 1
-            ahead = {after: self._sessions.frame(session, after)} if 0 <= after < session.frames.frames_ready else {}
-            yield _Turn(frame, reverse)
-
-    async def _order(self, session: Session, job: Job) -> AsyncIterator[tuple[int, bool]]:
-        """Frames and whether they are reached going backward, from the first that the job lacks, until it is cancelled."""
-        index, stop = job.plan.forward if job.plan.forward is not None else (0, 0)
-        behind = job.done
-        while not job.cancel_requested and (stop is None or index < stop):
-            if not behind:
-                job.at = index
-            try:
-                await self._sessions.require_frame(session, index, timeout_s=1.0)
-            except NotReady:
-                continue
-            except NotFound:
-                break
-            if behind:
-                behind -= 1
-            else:
-                yield index, False
-            index += 1
-        for index in job.plan.backward[behind:]:
-            if job.cancel_requested:
-                return
-            job.at = index
-            yield index, True
-
-    async def _queue(self, session: Session, plan: Plan, turn: _Turn, num_frames: int) -> asyncio.Future[StepResult]:
-        """Queue the step of a frame, and return its future. A full queue is waited for."""
-        while True:
-            try:
-                return asyncio.wrap_future(self._sessions.engine.step(
-                    session.record.image_size, session.bank, turn.frame, track=plan.objects, reverse=turn.reverse,
-                    num_frames=num_frames))
-            except QueueFull:
-                await asyncio.sleep(BACKOFF_S)
-
-    async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
-        """Store a frame's masks, then tell whoever follows the job.
-
-        An object that was removed meanwhile is left out, one without a prompt is absent, and the stored answer to a prompt
-        on this very frame stays.
-        """
-        width, height = session.size
-        async with session.lock:
-            objects = [object_id for object_id in job.plan.objects if object_id in session.prompts]
-            answered = {object_id for object_id in objects if index in session.prompts[object_id]}
-            prompted = {object_id for object_id in objects if session.prompts[object_id]}
-
-            def store() -> FrameResult:
-                found = {output.object_id: to_record(output, session.record.image_size, width, height, step.elapsed_ms)
-                         for output in step.outputs if output.object_id in prompted}
-                self._sessions.store.put_masks(
-                    session.session_id, [mask for object_id, mask in found.items() if object_id not in answered])
-                masks = [found.get(object_id) or absent(index, object_id, width, height) for object_id in objects]
-                return FrameResult(index, session.frames.timestamp_s(index), tuple(masks))
-
-            result = await self._sessions.in_pool(store)
-        job.total = max(job.total, job.done + 1)
-        job.add(result)
-        session.events.tell(FrameDone(job, job.done, result))
+def _record(job: Job) -> JobRecord:
+    return JobRecord(job.job_id, job.session_id, job.plan.to_json(), job.background, job.total, job.done, job.attempts)

@@ -43,8 +43,11 @@ async def take_back(sessions: SessionService, session: Session, object_id: int, 
         await forget(sessions, session, object_id)
 
 
-async def require_bank(sessions: SessionService, session: Session) -> None:
-    """Bring back the memory of a session that an earlier process left; does nothing once that is done."""
+async def require_bank(sessions: SessionService, session: Session) -> bool:
+    """Bring back the memory of a session that an earlier process left; does nothing once that is done.
+
+    Returns whether it had to be made anew, which leaves it without the frames that were tracked.
+    """
     if not session.bank_restored:
         session.memory_is_stale |= session.record.model != sessions.engine.identity
         try:
@@ -52,7 +55,8 @@ async def require_bank(sessions: SessionService, session: Session) -> None:
         except MemoryUnreadable as error:
             logger.warning("session %s: %s", session.session_id, error.message)
             session.memory_is_stale = True
-    if session.memory_is_stale:
+    rebuilt = session.memory_is_stale
+    if rebuilt:
         await _rebuild(sessions, session)
     for line in session.unsettled:
         masks = []
@@ -72,6 +76,7 @@ async def require_bank(sessions: SessionService, session: Session) -> None:
         sessions.store.settle_prompt(session.session_id, line.sequence, masks)
     session.unsettled.clear()
     session.bank_restored = True
+    return rebuilt
 
 
 async def _rebuild(sessions: SessionService, session: Session) -> None:

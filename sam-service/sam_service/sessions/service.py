@@ -22,7 +22,10 @@ from sam_service.core.features import Frame, to_square
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
+from sam_service.export.webm import TEMPORARY_PREFIX
+from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
+from sam_service.sessions.mishaps import known
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
@@ -51,6 +54,7 @@ class Limits:
     jpeg_quality: int = 85
     max_sessions: int = 32
     max_objects: int = 64
+    max_prompts: int = 256
     ttl_s: float = 3600.0
     spill_bytes: int = 4 << 30
     video: VideoLimits = field(default_factory=VideoLimits)
@@ -70,7 +74,7 @@ class SessionService:
     """All open sessions. Belongs to one event loop; blocking work goes to `pool`, the network's to the engine."""
 
     def __init__(self, data_dir: Path, store: SessionStore, engine: Engine, limits: Limits,
-                 clock: Callable[[], float] = time.time) -> None:
+                 reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
         self.limits = limits
         self.store = store
@@ -79,6 +83,8 @@ class SessionService:
         self.clock = clock
         self._folder = data_dir / "sessions"
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._admission = Admission(self._folder, reserve)
+        self._stopping = False
         self._sessions: dict[str, Session] = {}
         self._opening = 0
 
@@ -92,6 +98,7 @@ class SessionService:
         model = self.engine.require_ready()
         image_size = options.image_size if options.image_size is not None else model.image_size
         self.engine.check_image_size(image_size)
+        self.require_room()
         if len(self._sessions) + self._opening >= self.limits.max_sessions:
             raise TooManySessions(f"all {self.limits.max_sessions} sessions are in use; delete one or come back later",
                                   retry_after_s=30)
@@ -124,6 +131,15 @@ class SessionService:
         self._use(session, TOUCH_INTERVAL_S)
         return session
 
+    def find(self, session_id: str) -> Session | None:
+        """A session, or None; looking does not count as a use."""
+        session = self._sessions.get(session_id)
+        return None if session is None or session.closed else session
+
+    def require_room(self) -> None:
+        """Raise StorageFull or MemoryFull where there is no room for more work."""
+        self._admission.require_room()
+
     def sessions(self) -> list[Session]:
         """All open sessions, oldest first; looking does not count as a use."""
         return [session for session in self._sessions.values() if not session.closed]
@@ -139,9 +155,9 @@ class SessionService:
             await self._free(session, expired=False)
 
     async def expire(self) -> None:
-        """Delete the sessions that were not used for their time to live; running work keeps its session alive."""
+        """Delete the sessions that were not used for their time to live; running work and an open page are uses."""
         for session in list(self._sessions.values()):
-            if session.busy:
+            if not session.closed and (session.busy or session.events.watched):
                 self._use(session, BUSY_TOUCH_INTERVAL_S)
             elif session.left_over or (not session.closed and self.clock() > self.expires_at(session)):
                 await self._free(session, expired=not session.left_over)
@@ -169,11 +185,16 @@ class SessionService:
         logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
 
     def _use(self, session: Session, interval_s: float) -> None:
-        """Note a use, in the store at most every `interval_s` seconds."""
+        """Note a use, in the store at most every `interval_s` seconds. A full disk is no reason not to be used."""
         now = self.clock()
         if now - session.last_used_at > interval_s:
-            self.store.touch(session.session_id, now)
             session.last_used_at = now
+            try:
+                self.store.touch(session.session_id, now)
+            except Exception as error:
+                if known(error) is None:
+                    raise
+                logger.warning("a use of session %s could not be noted: %s", session.session_id, error)
 
     def restore(self) -> None:
         """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
@@ -192,12 +213,17 @@ class SessionService:
         if self._sessions:
             logger.info("%d sessions restored", len(self._sessions))
 
+    def begin_stop(self) -> None:
+        """Let nobody wait any longer for frames that are still to be extracted."""
+        self._stopping = True
+
     async def close(self) -> None:
         """Stop all work; sessions stay on disk for the next process."""
+        self.begin_stop()
         for session in self.sessions():
             await self.in_pool(session.extraction.cancel)
             if session.job is not None:
-                session.job.cancel()
+                session.job.interrupt()
                 await session.job.wait()
         self.pool.shutdown()
         self._waiters.shutdown(wait=False)
@@ -217,7 +243,7 @@ class SessionService:
             try:
                 await loop.run_in_executor(self._waiters, session.frames.wait_for, index, slice_s)
             except NotReady:
-                if session.closed or loop.time() >= deadline:
+                if session.closed or self._stopping or loop.time() >= deadline:
                     raise
 
     async def require_length(self, session: Session) -> int:
@@ -269,6 +295,8 @@ class SessionService:
 
     def _restored(self, record: SessionRecord) -> Session:
         folder = self._folder / record.session_id
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            leftover.unlink()
         session = self._session(record, folder, FrameStore.open(folder / "frames"))
         session.replay(self.store.prompts(record.session_id))
         session.extraction.start()

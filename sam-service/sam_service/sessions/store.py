@@ -8,13 +8,21 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-FORMAT = 2  # 1 had no LABEL lines in the log
+from sam_service.errors import StoreUnusable
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two services on one folder are not told apart
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 3  # 1 had no LABEL lines in the log, 2 no jobs
+ENDED_JOBS_KEPT = 16
 
 
 class PromptKind(StrEnum):
@@ -67,6 +75,29 @@ class MaskRecord:
     elapsed_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A propagation as it is stored. plan: as `Plan.to_json` writes it; background: it goes on without its client; done: frames
+    whose masks are stored; attempts: processes that took it up; state: `running` until it has ended, even when no process
+    is there."""
+
+    job_id: str
+    session_id: str
+    plan: str
+    background: bool
+    total: int
+    done: int = 0
+    attempts: int = 1
+    state: str = "running"
+
+
+class MaskSnapshot(Protocol):
+    """A session's masks as they were when the first of them was read. For one thread at a time."""
+
+    def masks(self, first: int, last: int) -> Iterator[MaskRecord]: ...
+    def close(self) -> None: ...
+
+
 class SessionStore(Protocol):
     """Everything below raises OSError or its own database's error when the disk fails, and then has changed nothing."""
 
@@ -81,11 +112,15 @@ class SessionStore(Protocol):
     def retract_prompt(self, sequence: int) -> None: ...
     def set_model(self, record: SessionRecord, model: str) -> SessionRecord: ...
     def prompts(self, session_id: str) -> list[PromptRecord]: ...
-    def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None: ...
+    def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0) -> None: ...
+    def put_job(self, job: JobRecord) -> None: ...
+    def end_job(self, job_id: str, state: str) -> None: ...
+    def jobs(self) -> list[JobRecord]: ...
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None: ...
     def masks(self, session_id: str, frame_index: int | None = None) -> list[MaskRecord]: ...
     def delete_masks(self, session_id: str, object_id: int) -> None: ...
     def masked_frames(self, session_id: str) -> list[int]: ...
+    def snapshot(self, session_id: str) -> MaskSnapshot: ...
     def close(self) -> None: ...
 
 
@@ -104,6 +139,10 @@ CREATE TABLE IF NOT EXISTS masks (
     score REAL NOT NULL, object_score REAL NOT NULL, elapsed_ms REAL NOT NULL,
     PRIMARY KEY (session_id, frame_index, object_id)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS masks_by_frame ON masks (session_id, frame_index);
+CREATE TABLE IF NOT EXISTS jobs (
+    job_id TEXT PRIMARY KEY, session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, plan TEXT NOT NULL,
+    background INTEGER NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, attempts INTEGER NOT NULL, state TEXT NOT NULL)
+    STRICT;
 CREATE TABLE IF NOT EXISTS expired (session_id TEXT PRIMARY KEY, at REAL NOT NULL DEFAULT (unixepoch())) STRICT;
 """
 
@@ -113,17 +152,29 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._owner = _claim(path)
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.execute("PRAGMA foreign_keys = ON")
+        try:
+            self._prepare(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
+        """Make the tables, or bring those of an earlier version up to date. Raises StoreUnusable."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if not 0 <= version <= FORMAT:
-            raise RuntimeError(f"{path} has format {version}; this version reads formats up to {FORMAT}")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        self._db.commit()
+            raise StoreUnusable(f"{path} has format {version}, of a later version of this service; this one reads formats up "
+                                f"to {FORMAT}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")  # what is answered outlives a power cut; costs about half a millisecond
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if version < FORMAT:  # otherwise nothing is written, so that the service starts on a full disk too
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+            self._db.commit()
 
     def create(self, record: SessionRecord) -> None:
         """Add a session."""
@@ -180,10 +231,35 @@ class SqliteStore:
                           "ORDER BY sequence", {"id": session_id})
         return [PromptRecord(row[0], PromptKind(row[1]), row[2], row[3], json.loads(row[4]), bool(row[5])) for row in rows]
 
-    def put_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None:
-        """Store the masks of a frame, all or none; earlier ones are replaced."""
+    def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0) -> None:
+        """Store the masks of a frame, all or none, and with them how far the job is; earlier masks are replaced."""
         with self._lock, self._db:
             self._insert_masks(session_id, masks)
+            if job_id is not None:
+                self._db.execute("UPDATE jobs SET done = ? WHERE job_id = ?", (done, job_id))
+
+    def put_job(self, job: JobRecord) -> None:
+        """Note the job of a session, new or changed: any other is over. Of those that are over the last few are kept."""
+        with self._lock, self._db:
+            self._db.execute("UPDATE jobs SET state = 'cancelled' WHERE session_id = :session_id AND job_id != :job_id AND "
+                             "state = 'running'", asdict(job))
+            self._db.execute("INSERT OR REPLACE INTO jobs VALUES (:job_id, :session_id, :plan, :background, :total, :done, "
+                             ":attempts, :state)", asdict(job))
+            self._db.execute("DELETE FROM jobs WHERE session_id = :id AND rowid NOT IN (SELECT rowid FROM jobs "
+                             "WHERE session_id = :id ORDER BY rowid DESC LIMIT :kept)",
+                             {"id": job.session_id, "kept": ENDED_JOBS_KEPT})
+
+    def end_job(self, job_id: str, state: str) -> None:
+        """Note that a job has ended, and how."""
+        self._write("UPDATE jobs SET state = :state, total = CASE :state WHEN 'done' THEN done ELSE total END "
+                    "WHERE job_id = :id", {"id": job_id, "state": state})
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs, oldest first."""
+        rows = self._read("SELECT job_id, session_id, plan, background, total, done, attempts, state FROM jobs "
+                          "ORDER BY rowid", {})
+        return [JobRecord(job_id, session_id, plan, bool(background), *rest)
+                for job_id, session_id, plan, background, *rest in rows]
 
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None:
         """A stored mask, or None."""
@@ -208,10 +284,15 @@ class SqliteStore:
         return [row[0] for row in self._read("SELECT DISTINCT frame_index FROM masks INDEXED BY masks_by_frame "
                                              "WHERE session_id = :id ORDER BY frame_index", {"id": session_id})]
 
+    def snapshot(self, session_id: str) -> SqliteSnapshot:
+        """The session's masks as they are now, to be read while others are stored. To be closed."""
+        return SqliteSnapshot(self._path, session_id)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
+            self._owner.close()
 
     def _insert_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None:
         self._db.executemany(
@@ -225,3 +306,38 @@ class SqliteStore:
     def _read(self, statement: str, values: dict[str, Any]) -> list[Any]:
         with self._lock:
             return self._db.execute(statement, values).fetchall()
+
+
+class SqliteSnapshot:
+    """A read transaction on a connection of its own: in WAL mode it sees no later write and holds up none."""
+
+    def __init__(self, path: Path, session_id: str) -> None:
+        self._session_id = session_id
+        self._db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, check_same_thread=False)
+        self._db.isolation_level = None
+        self._db.execute("BEGIN")
+
+    def masks(self, first: int, last: int) -> Iterator[MaskRecord]:
+        """Masks of the frames from `first` to `last`, both inclusive, by frame and object; one at a time."""
+        rows = self._db.execute(
+            "SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
+            "WHERE session_id = ? AND frame_index BETWEEN ? AND ? ORDER BY frame_index, object_id",
+            (self._session_id, first, last))
+        return (MaskRecord(*row) for row in rows)
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._db.close()
+
+
+def _claim(path: Path) -> BinaryIO:
+    """Be the only process that uses a store, until the file that this returns is closed. Raises StoreUnusable."""
+    owner = path.with_suffix(".lock").open("wb")
+    if fcntl is not None:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner.close()
+            raise StoreUnusable(f"{path.parent} is in use by another running service; give this one a folder of its own "
+                                "(SAM2_DATA_DIR)") from None
+    return owner

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sam_service.errors import FrameUnreadable, NotFound, NotReady, ServiceError
 from sam_service.video.index import INDEX_NAME, FrameRecord, append_record, frame_name, load_records
 from sam_service.video.limits import VideoInfo
-from sam_service.video.manifest import FrameOptions, Manifest, pack_error, replace_file, unpack_error
+from sam_service.video.manifest import FrameOptions, Manifest, pack_error, replace_file, sync_file, unpack_error
 
 THUMBNAIL_QUALITY = 80
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -50,7 +50,7 @@ class FrameStore:
     def open(cls, folder: Path) -> Self:
         """Open what an earlier process left in `folder`. Raises `NotFound` or `FrameUnreadable`."""
         manifest = Manifest.read(folder)
-        records = load_records(folder)
+        records = load_records(folder, verify=not manifest.complete)
         if manifest.complete and len(records) < manifest.count:
             manifest = replace(manifest, complete=False, truncated=False)
         return cls(folder, manifest, records)
@@ -103,6 +103,10 @@ class FrameStore:
     def timestamp_s(self, index: int) -> float:
         """Return the time of frame `index` in seconds from the start of the source video. Raises as `jpeg`."""
         return self._record(index).timestamp_s
+
+    def source_index(self, index: int) -> int:
+        """Return which frame of the source video frame `index` is. Raises as `jpeg`."""
+        return self._record(index).source_index
 
     def timestamps_s(self) -> list[float]:
         """Return the times of all frames that are ready, strictly rising, in seconds."""
@@ -186,8 +190,10 @@ class FrameStore:
                 self._error = None
 
     def finish(self, *, truncated: bool, missing_frames: int) -> None:
-        """Say that the last frame is in. Raises OSError."""
+        """Say that the last frame is in, once all are safely on the disk. Raises OSError."""
         count = self.frames_ready
+        for name in (*map(frame_name, range(count)), INDEX_NAME):
+            sync_file(self.folder / name)
         self._publish(
             replace(self.manifest, count=count, complete=True, truncated=truncated, missing_frames=missing_frames)
         )

@@ -1,0 +1,36 @@
+"""A Python client over REST, what the command line, the demo and the tests use as well; `docs/client.md` tells more.
+
+    with SamClient("http://127.0.0.1:8002") as client, client.initialize("clip.mp4") as video:
+        video.add_object(points=[[640, 360]], name="cup")
+        for frame in video.propagate():
+            print(frame.index, frame.masks[1].mask.sum())
+
+`AsyncSamClient` is its twin with `await`. Neither needs torch, and OpenCV only once a mask is decoded.
+"""
+
+from sam_service.client.async_client import AsyncSamClient, AsyncVideoSession
+from sam_service.client.errors import (
+    ApiError,
+    Busy,
+    Cancelled,
+    Conflict,
+    InvalidRequest,
+    ModelUnavailable,
+    NotFound,
+    NotReady,
+    SamError,
+    ServiceFailed,
+    SessionExpired,
+    Unauthorized,
+    Unreachable,
+)
+from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
+from sam_service.client.sync_client import SamClient, VideoSession
+
+ServiceProblem = ApiError
+
+__all__ = [
+    "ApiError", "AsyncSamClient", "AsyncVideoSession", "Busy", "Cancelled", "Conflict", "FrameMasks", "InvalidRequest",
+    "ModelUnavailable", "NotFound", "NotReady", "ObjectMask", "ObjectState", "PropagatedFrame", "SamClient", "SamError",
+    "ServiceFailed", "ServiceProblem", "SessionExpired", "SessionState", "Track", "Unauthorized", "Unreachable", "VideoSession",
+]

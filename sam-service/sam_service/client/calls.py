@@ -1,0 +1,267 @@
+"""Each call of the contract once: what is asked, and what the answer becomes. The sync and the async client only send it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Generic, Literal, TypedDict, TypeVar, cast
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.client import results
+from sam_service.client.errors import ServiceFailed, raise_for
+from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, SessionState, Track
+
+T = TypeVar("T")
+Video = str | os.PathLike[str] | IO[bytes]
+Direction = Literal["forward", "backward", "both"]
+ExportFormat = Literal["png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png"]
+
+DEFAULT_URL = "http://127.0.0.1:8002"
+KEY_VARIABLE = "SAM2_API_KEY"
+CONNECT_TIMEOUT_S = 10.0
+
+
+class OpenOptions(TypedDict, total=False):
+    """How a video is opened. start_frame, max_frames, frame_stride: frames of the file; image_size: pixels."""
+
+    start_frame: int
+    max_frames: int
+    frame_stride: int
+    image_size: int
+
+
+class Prompt(TypedDict, total=False):
+    """What an object is prompted with on a frame; coordinates are pixels of the session's frames.
+
+    points: [[x, y]…]; labels: 1 (object) or 0 (not the object) for each point; box: [x0, y0, x1, y1]; mask: (H, W) bool, or a
+    base64 PNG; normalized: coordinates are fractions of width and height.
+    """
+
+    frame_idx: int
+    points: Sequence[Sequence[float]] | NDArray[Any]
+    labels: Sequence[int] | NDArray[Any]
+    box: Sequence[float] | NDArray[Any]
+    mask: NDArray[np.bool_] | str
+    normalized: bool
+
+
+class NewObject(Prompt, total=False):
+    """A new object's first prompt. object_id, name: chosen by the service if absent."""
+
+    object_id: int
+    name: str
+
+
+class Correction(Prompt, total=False):
+    """One more prompt. replace: forget the earlier ones of this frame first."""
+
+    replace: bool
+
+
+class Range(TypedDict, total=False):
+    """What is propagated. end_frame: the last one, inclusive; the defaults are the contract's."""
+
+    start_frame: int
+    end_frame: int
+    direction: Direction
+    object_ids: Sequence[int]
+
+
+class ExportOptions(TypedDict, total=False):
+    """What is exported. size: of the pictures; end_frame: the last one, inclusive; object_ids: all if absent; images: put the
+    frames in (davis, yolo); feather: width of the soft edge in pixels (cut-outs)."""
+
+    size: Literal["session", "original"]
+    start_frame: int
+    end_frame: int
+    object_ids: Sequence[int]
+    images: bool
+    feather: float
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One call. `repeatable`: doing it twice does what doing it once does. `video`: sent as the form's `file`."""
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    json: Mapping[str, Any] | None = None
+    params: Mapping[str, str | int] | None = None
+    headers: Mapping[str, str] | None = None
+    form: Mapping[str, str] | None = None
+    video: Video | None = None
+    repeatable: bool = False
+
+    @contextlib.contextmanager
+    def arguments(self) -> Iterator[dict[str, Any]]:
+        """What httpx's `build_request` takes; a video's file is open meanwhile. Raises OSError."""
+        arguments: dict[str, Any] = {"json": self.json, "params": self.params, "headers": self.headers,
+                                     "data": self.form}
+        if self.video is None:
+            yield arguments
+        elif isinstance(self.video, str | os.PathLike):
+            path = Path(self.video)
+            with path.open("rb") as file:
+                yield arguments | {"files": {"file": (path.name, file)}}
+        else:
+            name = Path(str(getattr(self.video, "name", "video"))).name
+            yield arguments | {"files": {"file": (name, self.video)}}
+
+    def result(self, response: httpx.Response) -> T:
+        """What the answer, whose body was read, means. Raises ApiError, ServiceFailed where it is not of this service."""
+        raise_for(response)
+        try:
+            return self.read(response)
+        except (ValueError, KeyError, TypeError) as error:
+            detail = f"{response.request.url} gave an answer that is not of this service, or of another version of it"
+            raise ServiceFailed({"status": response.status_code, "code": "not_understood", "detail": detail}) from error
+
+
+def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
+    """What both kinds of httpx client are made with. The key is the argument, else that of the environment."""
+    key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE, "")
+    return {"base_url": base_url, "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
+            "headers": {"X-API-Key": key} if key else {}}
+
+
+def call(method: str, path: str, json: Mapping[str, Any] | None = None) -> Call[Any]:
+    """Any call, by hand."""
+    return Call(method, path, _document, json=json, repeatable=method in ("GET", "DELETE", "PUT"))
+
+
+def health() -> Call[dict[str, Any]]:
+    """The state of the service."""
+    return Call("GET", "/health", _health, repeatable=True)
+
+
+def ready() -> Call[dict[str, Any]]:
+    """Whether the model is loaded."""
+    return Call("GET", "/ready", _document, repeatable=True)
+
+
+def initialize(video: Video, options: OpenOptions) -> Call[SessionState]:
+    """Upload a video and open it."""
+    return Call("POST", "/initialize", _state, form={name: str(value) for name, value in options.items()}, video=video)
+
+
+def initialize_on_server(video_path: str, options: OpenOptions) -> Call[SessionState]:
+    """Open a video that lies in the service's video folder."""
+    return Call("POST", "/initialize", _state, json={"video_path": video_path, **options})
+
+
+def sessions() -> Call[list[SessionState]]:
+    """All open sessions."""
+    return Call("GET", "/sessions", lambda response: cast(list[SessionState], response.json()["sessions"]), repeatable=True)
+
+
+def session(session_id: str) -> Call[SessionState]:
+    """One session's whole state."""
+    return Call("GET", f"/sessions/{session_id}", _state, repeatable=True)
+
+
+def delete(session_id: str) -> Call[None]:
+    """Delete a session."""
+    return Call("DELETE", f"/sessions/{session_id}", _nothing, repeatable=True)
+
+
+def cancel(session_id: str) -> Call[list[str]]:
+    """Stop what runs on a session; the names of the jobs that it stopped."""
+    return Call("POST", f"/sessions/{session_id}/cancel", lambda response: list(response.json()["cancelled"]), repeatable=True)
+
+
+def add_object(session_id: str, prompt: NewObject) -> Call[ObjectMask]:
+    """Add an object."""
+    return Call("POST", "/add-object", _mask, json=_prompt(session_id, prompt))
+
+
+def refine(session_id: str, object_id: int, prompt: Correction) -> Call[ObjectMask]:
+    """Prompt an object again."""
+    return Call("POST", "/refine", _mask, json={**_prompt(session_id, prompt), "object_id": object_id})
+
+
+def remove_object(session_id: str, object_id: int) -> Call[None]:
+    """Remove an object."""
+    return Call("POST", "/remove-object", _nothing, json={"session_id": session_id, "object_id": object_id})
+
+
+def clear_prompts(session_id: str, object_id: int | None, frame_idx: int | None) -> Call[int]:
+    """Take prompts back; how many frames' prompts went."""
+    body = _given({"session_id": session_id, "object_id": object_id, "frame_idx": frame_idx})
+    return Call("POST", "/clear-prompts", lambda response: int(response.json()["cleared"]), json=body)
+
+
+def rename(session_id: str, object_id: int, name: str | None, color: str | None) -> Call[ObjectState]:
+    """Change an object's name or colour."""
+    return Call("PATCH", f"/sessions/{session_id}/objects/{object_id}", lambda response: cast(ObjectState, response.json()),
+                json=_given({"name": name, "color": color}), repeatable=True)
+
+
+def frame(session_id: str, index: int, width: int | None) -> Call[bytes]:
+    """A frame as JPEG."""
+    return Call("GET", f"/sessions/{session_id}/frames/{index}", lambda response: response.content,
+                params=_given({"width": width}), repeatable=True)
+
+
+def masks(session_id: str, index: int) -> Call[FrameMasks]:
+    """All stored masks of a frame."""
+    return Call("GET", f"/sessions/{session_id}/masks/{index}", lambda response: results.frame_masks(response.json()),
+                params={"mask_format": "rle"}, repeatable=True)
+
+
+def export(session_id: str, export_format: ExportFormat, options: ExportOptions) -> Call[None]:
+    """A finished session in a format of the field, read piece by piece."""
+    query: dict[str, Any] = {"format": export_format, **options}
+    if "object_ids" in options:
+        query["object_ids"] = ",".join(str(object_id) for object_id in options["object_ids"])
+    return Call("GET", f"/sessions/{session_id}/export", _nothing, params=query, repeatable=True)
+
+
+def tracks(session_id: str) -> Call[dict[int, Track]]:
+    """Scores and areas of all objects through the clip."""
+    return Call("GET", f"/sessions/{session_id}/tracks", lambda response: results.tracks(response.json()), repeatable=True)
+
+
+def _document(response: httpx.Response) -> Any:
+    return response.json() if response.content else None
+
+
+def _health(response: httpx.Response) -> dict[str, Any]:
+    document: dict[str, Any] = response.json()
+    if "version" not in document:
+        raise KeyError("version")
+    return document
+
+
+def _nothing(response: httpx.Response) -> None:
+    return None
+
+
+def _state(response: httpx.Response) -> SessionState:
+    return cast(SessionState, response.json())
+
+
+def _mask(response: httpx.Response) -> ObjectMask:
+    return results.object_mask(response.json())
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _prompt(session_id: str, prompt: Prompt) -> dict[str, Any]:
+    """A prompt's body: sequences and arrays as lists, a mask as base64 PNG."""
+    body: dict[str, Any] = {"session_id": session_id, "mask_format": "rle", **prompt}
+    for name in ("points", "labels", "box"):
+        if name in body:
+            body[name] = np.asarray(body[name]).tolist()
+    if isinstance(body.get("mask"), np.ndarray):
+        from sam_service.masks.png import encode_png, to_base64  # brings OpenCV
+        body["mask"] = to_base64(encode_png(body["mask"]))
+    return body

@@ -1,0 +1,216 @@
+"""The client that blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from sam_service.client import calls
+from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, NewObject, OpenOptions, Range, Video
+from sam_service.client.downloads import Download, Progress
+from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
+from sam_service.client.propagation import PropagationStream
+from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
+from sam_service.client.retries import Patience, unreachable
+
+T = TypeVar("T")
+
+
+class SamClient:
+    """A connection to a service.
+
+    api_key: sent with every call, that of SAM2_API_KEY if absent; timeout_s: the longest silence that is put up with;
+    max_wait_s: how long a call waits in all for a service that is full, and a propagation for one that is away. Raises
+    `SamError` and its kinds; `http` is the httpx client underneath, for calls that have no method here.
+    """
+
+    def __init__(self, base_url: str = calls.DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = 600.0,
+                 max_wait_s: float = 60.0) -> None:
+        self.http = httpx.Client(**calls.connection(base_url, api_key, timeout_s))
+        self.max_wait_s = max_wait_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a propagation that is still read ends with it."""
+        self.http.close()
+
+    def call(self, method: str, path: str, *, json: Mapping[str, Any] | None = None) -> Any:
+        """Any call, by hand; its JSON answer."""
+        return self.perform(calls.call(method, path, json))
+
+    def perform(self, call: Call[T], *, max_wait_s: float | None = None) -> T:
+        """Send a call, as often as it is worth it, and return what it answers. max_wait_s: another one for this call."""
+        return call.result(self._send(call, self.max_wait_s if max_wait_s is None else max_wait_s, stream=False))
+
+    @contextlib.contextmanager
+    def stream(self, call: Call[Any]) -> Iterator[httpx.Response]:
+        """Send a call whose answer is read piece by piece. Raises Unreachable where the connection breaks meanwhile."""
+        response = self._send(call, self.max_wait_s, stream=True)
+        try:
+            raise_for(response)
+            yield response
+        except httpx.TransportError as error:
+            raise unreachable(error) from error
+        finally:
+            response.close()
+
+    def wait_ready(self, timeout_s: float = 600.0) -> dict[str, Any]:
+        """Wait until the model is loaded, and return `/health`. Raises ModelUnavailable, NotReady, Unreachable."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.perform(calls.ready(), max_wait_s=0.0)
+                return self.health()
+            except NotReady:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def health(self) -> dict[str, Any]:
+        """The state of the service: device, model, threads, queue, memory."""
+        return self.perform(calls.health())
+
+    def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> VideoSession:
+        """Upload a video, a path or a binary file, and open it. The session is deleted when its `with` ends."""
+        return VideoSession(self, self.perform(calls.initialize(video, options)))
+
+    def initialize_on_server(self, video_path: str, **options: Unpack[OpenOptions]) -> VideoSession:
+        """Open a video that lies in the service's video folder."""
+        return VideoSession(self, self.perform(calls.initialize_on_server(video_path, options)))
+
+    open_video = initialize
+    open_video_on_server = initialize_on_server
+
+    def sessions(self) -> list[SessionState]:
+        """All open sessions, oldest first."""
+        return self.perform(calls.sessions())
+
+    def session(self, session_id: str) -> VideoSession:
+        """Attach to a session that is open. It is not deleted when its `with` ends."""
+        return VideoSession(self, self.perform(calls.session(session_id)), delete_at_exit=False)
+
+    def _send(self, call: Call[Any], max_wait_s: float, *, stream: bool) -> httpx.Response:
+        patience = Patience(max_wait_s, repeatable=call.repeatable)
+        while True:
+            try:
+                with call.arguments() as arguments:
+                    request = self.http.build_request(call.method, call.path, **arguments)
+                    response = self.http.send(request, stream=stream)
+                if stream and response.is_error:
+                    response.read()
+                pause = patience.after_answer(response)
+            except httpx.TransportError as error:
+                pause = patience.after_error(error)
+            if pause is None:
+                return response
+            time.sleep(pause)
+
+
+class VideoSession:
+    """An open video. info: what `/initialize` or `GET /sessions/{id}` answered; width, height: of its frames, pixels."""
+
+    def __init__(self, client: SamClient, info: SessionState, *, delete_at_exit: bool = True) -> None:
+        self.client = client
+        self.info = info
+        self.session_id = info["session_id"]
+        self.width, self.height = info["width"], info["height"]
+        self.delete_at_exit = delete_at_exit
+        self._propagating = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to tell
+            if self.delete_at_exit:
+                self.delete()
+            elif self._propagating:
+                self.cancel()
+
+    def state(self) -> SessionState:
+        """The session's whole state."""
+        return self.client.perform(calls.session(self.session_id))
+
+    def add_object(self, **prompt: Unpack[NewObject]) -> ObjectMask:
+        """Add an object by points, a box, both, or a mask, and return its mask on that frame."""
+        return self.client.perform(calls.add_object(self.session_id, prompt))
+
+    def refine(self, object_id: int, **prompt: Unpack[Correction]) -> ObjectMask:
+        """Prompt an object again, on this frame or another."""
+        return self.client.perform(calls.refine(self.session_id, object_id, prompt))
+
+    def remove_object(self, object_id: int) -> None:
+        """Remove an object with its prompts and masks."""
+        self.client.perform(calls.remove_object(self.session_id, object_id))
+
+    def clear_prompts(self, *, object_id: int | None = None, frame_idx: int | None = None) -> int:
+        """Take prompts back, of one object or all, on one frame or all; returns how many frames' prompts went."""
+        return self.client.perform(calls.clear_prompts(self.session_id, object_id, frame_idx))
+
+    def rename(self, object_id: int, name: str | None = None, *, color: str | None = None) -> ObjectState:
+        """Give an object another name or colour (`#rrggbb`)."""
+        return self.client.perform(calls.rename(self.session_id, object_id, name, color))
+
+    def frame(self, index: int, *, width: int | None = None) -> bytes:
+        """A frame as JPEG; with `width`, in pixels, a smaller one."""
+        return self.client.perform(calls.frame(self.session_id, index, width))
+
+    def masks(self, index: int) -> FrameMasks:
+        """All stored masks of a frame; objects without one are left out."""
+        return self.client.perform(calls.masks(self.session_id, index))
+
+    def tracks(self) -> dict[int, Track]:
+        """Scores and areas of each object through the clip, by object id."""
+        return self.client.perform(calls.tracks(self.session_id))
+
+    def propagate(self, *, masks: bool = True, **which: Unpack[Range]) -> Generator[PropagatedFrame, None, None]:
+        """Yield frames as they are computed. Leaving the loop cancels the rest; a broken connection is taken up again.
+
+        masks: False leaves the masks with the service. Raises Cancelled where someone else cancelled.
+        """
+        stream = PropagationStream(self.session_id, which, masks=masks, max_wait_s=self.client.max_wait_s)
+        self._propagating += 1
+        try:
+            while not stream.ended:
+                try:
+                    with self.client.stream(stream.call()) as response:
+                        for line in response.iter_lines():
+                            if (frame := stream.read(line)) is not None:
+                                yield frame
+                        stream.check_ended()
+                except Unreachable as broken:
+                    time.sleep(stream.pause(broken))
+        finally:
+            self._propagating -= 1
+
+    def export(self, export_format: ExportFormat, to: str | os.PathLike[str], *, progress: Progress | None = None,
+               **options: Unpack[ExportOptions]) -> Path:
+        """Write an export to a file, or into a folder, and return its path.
+
+        progress: called with the bytes so far, and the bytes in all or None.
+        """
+        call = calls.export(self.session_id, export_format, options)
+        with self.client.stream(call) as response, Download(to, response, export_format, progress) as download:
+            for data in response.iter_bytes():
+                download.write(data)
+            return download.finish()
+
+    def cancel(self) -> list[str]:
+        """Stop the propagation under way, within a frame; returns the names of the jobs that were stopped."""
+        return self.client.perform(calls.cancel(self.session_id))
+
+    def delete(self) -> None:
+        """Delete the session and all it holds."""
+        self.client.perform(calls.delete(self.session_id))

@@ -1,0 +1,51 @@
+"""What commands write: a PNG for each object and frame, and a video of the masks over the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.client import PropagatedFrame, VideoSession
+from sam_service.commands.terminal import Terminal
+from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.masks.png import decode_png, encode_png
+
+
+def mask_path(folder: Path, index: int, object_id: int) -> Path:
+    """Where the mask of an object on a frame is written."""
+    return folder / f"{index:05d}_{object_id}.png"
+
+
+def clear_masks(folder: Path) -> None:
+    """Make the folder, without masks of an earlier run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("[0-9][0-9][0-9][0-9][0-9]_*.png"):
+        old.unlink()
+
+
+def write_masks(folder: Path, frames: Iterator[PropagatedFrame]) -> Iterator[PropagatedFrame]:
+    """Pass frames through, each once its masks are written."""
+    for frame in frames:
+        for object_id, found in frame.masks.items():
+            mask_path(folder, frame.index, object_id).write_bytes(encode_png(found.mask))
+        yield frame
+
+
+def write_overlay(session: VideoSession, out: Path, written: Mapping[int, Sequence[int]], terminal: Terminal) -> list[Path]:
+    """Draw the masks that were written, by frame the ids of its objects, over the frames: a video and its first picture."""
+    video, first = out / "overlay.webm", out / "first.png"
+    with OverlayVideo(video, session.width, session.height, session.info["fps"]) as overlay:
+        for done, (index, object_ids) in enumerate(sorted(written.items()), start=1):
+            picture = cv2.imdecode(np.frombuffer(session.frame(index), np.uint8), cv2.IMREAD_COLOR_RGB)
+            image: NDArray[np.uint8] = np.asarray(picture, np.uint8)
+            drawn = draw_overlay(image, {object_id: decode_png(mask_path(out / "masks", index, object_id).read_bytes())
+                                         for object_id in object_ids})
+            overlay.add(drawn)
+            if done == 1:
+                cv2.imwrite(str(first), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            terminal.bar("overlay", done, len(written))
+    return [video, first]

@@ -1,0 +1,54 @@
+"""`sam-service sessions`: list or delete what is open on a running service."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from sam_service.client import SamClient, SamError, SessionState, calls
+from sam_service.commands.exits import Exit, exit_of
+
+
+def list_sessions(url: str, *, as_json: bool) -> Exit:
+    """Print the open sessions, oldest first, a line each or as JSON."""
+    def run(client: SamClient) -> None:
+        sessions = client.sessions()
+        if as_json:
+            print(json.dumps({"sessions": sessions}, indent=1))
+        else:
+            for session in sessions:
+                print(_line(session))
+    return _with(url, run)
+
+
+def delete_sessions(url: str, session_ids: Sequence[str] | None, *, as_json: bool) -> Exit:
+    """Delete these sessions, or all. An unknown one is refused before any is deleted."""
+    def run(client: SamClient) -> None:
+        known = [session["session_id"] for session in client.sessions()]
+        chosen = known if session_ids is None else [client.session(session_id).session_id for session_id in session_ids]
+        for session_id in chosen:
+            client.perform(calls.delete(session_id))
+        print(json.dumps({"deleted": chosen}) if as_json else "\n".join(f"deleted {session_id}" for session_id in chosen))
+    return _with(url, run)
+
+
+def _with(url: str, run: Callable[[SamClient], None]) -> Exit:
+    try:
+        with SamClient(url) as client:
+            run(client)
+    except SamError as error:
+        print(error, file=sys.stderr)
+        return exit_of(error)
+    return Exit.OK
+
+
+def _line(session: SessionState) -> str:
+    names = ", ".join(item["name"] for item in session["objects"]) or "no objects"
+    running = session["running"]
+    work = f", propagating {running['done']}/{running['total']}" if running else ""
+    minutes = max(0.0, session["expires_at"] - time.time()) / 60
+    return (f"{session['session_id']}  {session['video_name']}: {session['width']} x {session['height']}, "
+            f"{session['num_frames']} frames, {len(session['frames_with_masks'])} with masks; {names}{work}; "
+            f"expires in {minutes:.0f} min")

@@ -1,0 +1,78 @@
+"""`webm`: the overlay as a video that browsers play. A muxer needs a file to go back in, so it is made whole, then sent."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull
+from sam_service.export.clip import Clip, Options
+from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.video.decoder import Decoder
+
+TEMPORARY_PREFIX = "export-"
+PIECE_BYTES = 1 << 18
+
+
+def write_webm(clip: Clip, options: Options) -> Generator[bytes, None, None]:
+    """The frames of the range with the objects drawn over them."""
+    return film(clip, _pictures(clip), alpha=False)
+
+
+def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alpha: bool) -> Generator[bytes, None, None]:
+    """The bytes of a WebM of `pictures`: nothing for each picture that is encoded, then the file in pieces.
+
+    The file is gone when this ends, however it ends. pictures: uint8 (H, W, 3) RGB, or (H, W, 4) BGRA with `alpha`.
+    """
+    if min(clip.width, clip.height) < 2:
+        raise InvalidInput(f"pictures of {clip.width} x {clip.height} pixels are too small for a video", field="format")
+    path = _temporary(clip.folder)
+    try:
+        with contextlib.closing(pictures), OverlayVideo(path, clip.width, clip.height, clip.fps, alpha=alpha) as video:
+            for picture in pictures:
+                video.add(picture)
+                yield b""
+        _check(path, clip.num_frames)
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full() from None
+        raise EngineError("the video could not be written", code="export_failed") from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _pictures(clip: Clip) -> Generator[NDArray[np.uint8], None, None]:
+    colours = {item.object_id: item.colour for item in clip.objects}
+    with clip.open_pictures() as pictures:
+        for index, masks in clip.all_frames():
+            yield draw_overlay(pictures.read(index), {mask.object_id: clip.pixels(mask) for mask in masks}, colours=colours)
+
+
+def _temporary(folder: Path) -> Path:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX, suffix=".webm", delete=False) as file:
+        return Path(file.name)
+
+
+def _check(path: Path, num_frames: int) -> None:
+    """The writer keeps silent about a full disk; then the file has no end, or not all its frames."""
+    try:
+        with Decoder(path) as decoder:
+            written = decoder.frame_count
+    except ServiceError:
+        written = None
+    if written is None or abs(written - num_frames) > 1:
+        raise _full()
+
+
+def _full() -> StorageFull:
+    return StorageFull("the video could not be written whole: the service's disk is full; delete sessions or try later",
+                       retry_after_s=60)

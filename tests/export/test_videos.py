@@ -1,0 +1,116 @@
+"""Videos and cut-outs."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from sam_service.client import SamClient, VideoSession
+from sam_service.export.cutout import feathered
+from sam_service.export.overlay import draw_overlay
+
+from tests.clips import jpeg_frames, retimed, write_avi, write_video
+from tests.export.support import export, frames_of, stored, unzipped, webm_elements
+from tests.support import iou
+
+
+def test_webm_shows_the_objects_in_their_colours(tracked: VideoSession, tmp_path: Path) -> None:
+    response = export(tracked, format="webm", object_ids="1")
+    assert response.headers["content-type"] == "video/webm"
+    path = tmp_path / "overlay.webm"
+    path.write_bytes(response.content)
+    pictures = frames_of(path)
+    assert len(pictures) == 12
+    for frame in (0, 5):
+        plain = cv2.imdecode(np.frombuffer(tracked.frame(frame), np.uint8), cv2.IMREAD_COLOR_RGB)
+        expected = draw_overlay(np.asarray(plain, np.uint8), {1: stored(tracked, frame, 1)})
+        assert cv2.PSNR(cv2.cvtColor(pictures[frame], cv2.COLOR_BGR2RGB), expected) > 30
+    capture = cv2.VideoCapture(str(path))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(24, abs=0.1)
+
+
+def test_webm_is_what_browsers_play(tracked: VideoSession) -> None:
+    elements = list(webm_elements(export(tracked, format="webm").content))
+    values = dict(elements)
+    assert values["DocType"] == b"webm"
+    assert values["CodecID"] == b"V_VP8"
+    scale = int.from_bytes(values["TimestampScale"])
+    (duration,) = struct.unpack(">d", values["Duration"])
+    assert duration * scale / 1e9 == pytest.approx(0.5, abs=0.03)
+    assert sum(name in ("SimpleBlock", "Block") for name, _ in elements) == 12
+
+
+def test_a_varying_frame_rate_keeps_its_length(client: SamClient, tmp_path: Path) -> None:
+    plain = write_video(tmp_path / "plain.mp4", 6)
+    varying = retimed(plain, tmp_path / "varying.mp4", [512, 512, 1024, 2048, 512, 512])
+    with client.open_video(varying) as video:
+        video.add_object(points=[[80, 60]])
+        video.frame(5)
+        path = tmp_path / "overlay.webm"
+        path.write_bytes(export(video, format="webm").content)
+        assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(5 / (4608 / 12800), rel=0.02)
+
+
+def test_cutout_has_the_mask_as_alpha(tracked: VideoSession, tmp_path: Path) -> None:
+    response = export(tracked, format="cutout", object_ids="1", end_frame=5)
+    elements = list(webm_elements(response.content))
+    values = dict(elements)
+    assert (values["CodecID"], values["AlphaMode"]) == (b"V_VP9", b"\x01")
+    alphas = [body for name, body in elements if name == "BlockAdditional"]
+    path = tmp_path / "alpha.ivf"
+    path.write_bytes(ivf(alphas))
+    pictures = frames_of(path)
+    assert len(pictures) == 6
+    for frame in range(6):
+        assert iou(pictures[frame][..., 0] > 127, stored(tracked, frame, 1)) > 0.97
+
+
+def ivf(packets: list[bytes], width: int = 640, height: int = 360) -> bytes:
+    """VP9 packets as a file that OpenCV reads."""
+    head = struct.pack("<4sHH4sHHIIII", b"DKIF", 0, 32, b"VP90", width, height, 24, 1, len(packets), 0)
+    return head + b"".join(struct.pack("<IQ", len(packet), at) + packet for at, packet in enumerate(packets))
+
+
+def test_cutout_png_is_transparent_around_the_objects(tracked: VideoSession) -> None:
+    files = unzipped(export(tracked, format="cutout-png", object_ids="1,3", start_frame=8))
+    assert set(files) == {f"{frame:05d}.png" for frame in range(8, 12)}
+    picture = np.asarray(Image.open(io.BytesIO(files["00009.png"])))
+    whole = stored(tracked, 9, 1) | stored(tracked, 9, 3)
+    assert np.array_equal(picture[..., 3], np.where(whole, 255, 0))
+    frame = np.asarray(cv2.imdecode(np.frombuffer(tracked.frame(9), np.uint8), cv2.IMREAD_COLOR_RGB))
+    assert np.array_equal(picture[..., :3], np.where(whole[..., None], frame, 0))
+    assert not np.asarray(Image.open(io.BytesIO(files["00011.png"]))).any(), "no mask is stored there"
+
+
+def test_feather_softens_the_edge_and_nothing_else(tracked: VideoSession) -> None:
+    files = unzipped(export(tracked, format="cutout-png", object_ids="1", feather=8, end_frame=0))
+    alpha = np.asarray(Image.open(io.BytesIO(files["00000.png"])))[..., 3]
+    mask = stored(tracked, 0, 1)
+    assert ((alpha > 0) & (alpha < 255)).any()
+    assert np.array_equal(alpha > 127, mask)
+
+
+def test_feather_is_as_wide_as_it_says() -> None:
+    mask = np.zeros((9, 100), np.bool_)
+    mask[:, 50:] = True
+    row = feathered(mask, 20)[4]
+    assert (row[:40].max(), row[60:].min()) == (0, 255)
+    assert (np.diff(row[40:60].astype(int)) > 0).all()
+    assert feathered(np.ones((4, 4), np.bool_), 5).min() == 255
+    assert feathered(np.zeros((4, 4), np.bool_), 5).max() == 0
+
+
+@pytest.mark.parametrize("form", ["webm", "cutout"])
+def test_an_odd_size_loses_a_pixel(client: SamClient, tmp_path: Path, form: str) -> None:
+    odd = write_avi(tmp_path / "odd.avi", jpeg_frames(4, 161, 121), 161, 121)
+    with client.open_video(odd) as video:
+        video.add_object(points=[[80, 60]])
+        video.frame(3)
+        path = tmp_path / "odd.webm"
+        path.write_bytes(export(video, format=form).content)
+        assert [picture.shape for picture in frames_of(path)] == [(120, 160, 3)] * 4

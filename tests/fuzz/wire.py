@@ -1,0 +1,55 @@
+"""Bytes on a socket, below any HTTP client."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+from urllib.parse import urlsplit
+
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+PATIENCE_S, ANSWER_TIMEOUT_S = 0.3, 20.0
+
+
+def connect(url: str) -> socket.socket:
+    """A connection to a service."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None and parts.port is not None
+    return socket.create_connection((parts.hostname, parts.port), ANSWER_TIMEOUT_S)
+
+
+def exchange(url: str, sent: bytes) -> tuple[list[int], bytes]:
+    """Send bytes and read until the service hangs up; the statuses and all that came. A service that says nothing for
+    PATIENCE_S is told that no more bytes come.
+
+    Raises TimeoutError where it then neither answers nor hangs up.
+    """
+    received = b""
+    with connect(url) as connection:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # hung up before all was sent: that is an answer
+            connection.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            connection.settimeout(PATIENCE_S)
+            try:
+                while chunk := connection.recv(65536):
+                    received += chunk
+            except TimeoutError:
+                connection.settimeout(ANSWER_TIMEOUT_S)
+                connection.shutdown(socket.SHUT_WR)
+                while chunk := connection.recv(65536):
+                    received += chunk
+    return [int(status) for status in _STATUS.findall(received)], received
+
+
+def reset(connection: socket.socket) -> None:
+    """Tear a connection down with RST, as a machine does that lost its power and is back."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def request(line: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """A request as bytes, with a length where there is a body and none is given."""
+    fields = {"Host": "localhost", **({"Content-Length": str(len(body))} if body else {}), **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{line} HTTP/1.1\r\n{head}\r\n".encode("utf-8", "surrogateescape") + body
