@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 PORT ?= 8002
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo serve test test-all check train clean
+.PHONY: install demo serve test test-all check audit train clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy sam-service/sam_service training tests
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+audit: install
+	$(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[audit]'
+	$(BIN)/pip-audit --disable-pip --no-deps -r sam-service/constraints.txt
 
 train: install
 	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)')

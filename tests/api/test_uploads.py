@@ -24,14 +24,14 @@ IMPATIENT = Pace(silence_s=0.5, grace_s=0.2, bytes_per_s=1 << 20)
 
 def head(length: int | None, path: str = "/initialize", kind: str = "multipart/form-data; boundary=x") -> bytes:
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    return f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n{size}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n{size}\r\n\r\n".encode()
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[SamClient, Path]]:
     """A service that waits for half a second."""
     limits = uploads.UploadLimits
-    monkeypatch.setattr(uploads, "UploadLimits", lambda max_mb: limits(max_mb, pace=IMPATIENT))
+    monkeypatch.setattr(uploads, "UploadLimits", lambda max_mb, free: limits(max_mb, free, IMPATIENT))
     with local_service(settings(), data_dir=tmp_path) as url, SamClient(url) as client:
         client.wait_ready()
         yield client, tmp_path
@@ -95,13 +95,11 @@ def test_more_than_is_allowed_is_refused_before_it_is_sent(client: SamClient) ->
         assert answer(connection) == (413, "body_too_large")
 
 
-def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip: Path) -> None:
-    limits = uploads.UploadLimits
-    monkeypatch.setattr(uploads, "UploadLimits", lambda max_mb: limits(max_mb, min_free_bytes=1 << 60))
-    with local_service(settings(), data_dir=tmp_path) as url, SamClient(url) as own:
+def test_a_disk_without_room(tmp_path: Path, clip: Path) -> None:
+    with local_service(settings(min_free_disk_mb=1 << 30), data_dir=tmp_path) as url, SamClient(url) as own:
         own.wait_ready()
         response = own.http.post("/initialize", files={"file": ("a.mp4", clip.read_bytes())})
-        assert (response.status_code, response.json()["code"]) == (503, "storage_full")
+        assert (response.status_code, response.json()["code"]) == (503, "disk_full")
         assert int(response.headers["retry-after"]) > 0
     assert not left_behind(tmp_path)
 

@@ -246,12 +246,12 @@ FORMS = [
     Case("form: a file name that climbs", lambda target: target.form(
         _FILE_PART.replace(b"a.mp4", b"../../../tmp/a.mp4") + b"a\r\n--x--\r\n"), (415,)),
     Case("form: 100 GB announced", lambda target: target.raw(
-        b"POST /initialize HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        b"POST /initialize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         b"Content-Length: 100000000000\r\n\r\n" + _FILE_PART), (413,)),
 ]
-_HEAD = b"POST /add-object HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+_HEAD = b"POST /add-object HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 PROTOCOL = [
-    Case("http: 2000 headers", lambda target: target.raw(b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"".join(
+    Case("http: 2000 headers", lambda target: target.raw(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"".join(
         b"X-%d: %s\r\n" % (n, b"a" * 100) for n in range(2000)) + b"\r\n"), (0, 400, 431)),
     Case("http: a path of 200 000 characters", lambda target: target.raw(b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n"),
          (0, 400, 414)),

@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sam_service.api.bodies import Pace, declared_bytes, pieces
-from sam_service.errors import CapacityError, EngineError, InvalidInput, ServiceError, TooLarge
+from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull, TooLarge
 from sam_service.schemas import InitializeBody
 from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
 
@@ -53,7 +53,7 @@ class Upload:
 async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -> AsyncIterator[Upload]:
     """Write the request's file into `folder`, where it lies until the block ends, or is moved away.
 
-    Raises TooLarge and CapacityError, both before anything is read where the request says its length, TooSlow, InvalidInput.
+    Raises TooLarge and StorageFull, both before anything is read where the request says its length, TooSlow, InvalidInput.
     """
     max_bytes = limits.max_mb * MIB + FORM_OVERHEAD
     too_large = TooLarge(f"an upload may have at most {limits.max_mb} MiB (MAX_UPLOAD_MB)", field="file",
@@ -220,7 +220,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 def _no_room() -> ServiceError:
-    return CapacityError("there is no room on the disk for the upload", code="storage_full", retry_after_s=60)
+    return StorageFull("there is no room on the disk for the upload", retry_after_s=30)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,9 +18,12 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
+
 import sam_service
 from sam_service.video.wire import Channel
 
+_log = logging.getLogger(__name__)
 _PASSED_ON = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 _FFMPEG_ERRORS = "16"  # AV_LOG_ERROR; they go to the service's log
 _EXIT_TIMEOUT_S = 5.0
@@ -113,6 +118,18 @@ class Spares:
 
 spares = Spares()
 """Of this process. Nothing is started before the first `take` or `refill`."""
+
+
+def warm_up() -> None:
+    """Start the first decoding process, without waiting for it, and say in the log which decoder it has."""
+    _log.info("OpenCV %s decodes with FFmpeg's %s", cv2.__version__, ffmpeg_version() or "libraries of unknown version")
+    spares.refill()
+
+
+def ffmpeg_version() -> str | None:
+    """FFmpeg's libavcodec as OpenCV was built with it, such as `avcodec 62.28.101`; None where OpenCV does not tell."""
+    found = re.search(r"avcodec:\s+YES \(([\d.]+)\)", cv2.getBuildInformation())
+    return f"avcodec {found.group(1)}" if found else None
 
 
 def _environment() -> dict[str, str]:
