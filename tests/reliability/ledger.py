@@ -68,7 +68,8 @@ class Ledger:
         if not self.objects or (len(self.objects) < 3 and chance.random() < 0.4):
             number = len(self.objects) + 1
             named = {"name": f"thing {chance.randrange(100)}"} if chance.random() < 0.5 else {}
-            return "POST", "/add-object", body | {"object_id": number, "frame_idx": chance.choice([0, 0, 4]), "labels": [1]} | named
+            body |= {"object_id": number, "frame_idx": chance.choice([0, 0, 4]), "labels": [1]}
+            return "POST", "/add-object", body | named
         number = chance.choice(list(self.objects))
         if chance.random() < 0.3:
             label = {"name": f"thing {chance.randrange(100)}", "color": f"#{chance.randrange(1 << 24):06x}"}
