@@ -12,7 +12,7 @@ from sam_service.client import SamClient, VideoSession
 from sam_service.demo_clip import render_clip
 from sam_service.local import local_service
 from sam_service.settings import Settings
-from sam_service.video.decoder import silence_decoder
+from sam_service.video.decoder import prepare_decoder
 
 from tests.support import settings
 
@@ -20,7 +20,7 @@ from tests.support import settings
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> Iterator[None]:
     """No test sees an option of the machine that it runs on."""
-    silence_decoder()
+    prepare_decoder()
     names = [name for name in os.environ if name.lower() in Settings.model_fields]
     saved = {name: os.environ.pop(name) for name in names}
     yield

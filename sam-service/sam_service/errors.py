@@ -6,6 +6,7 @@
     │   │   └── InvalidPrompt   a prompt is wrong for this frame or object
     │   ├── NotAVideo           the bytes are not a video that can be decoded
     │   ├── TooLarge            over a byte, pixel or frame limit
+    │   ├── TooSlow             the body does not come
     │   ├── NotFound            no such session, object, frame, mask or model
     │   ├── Unauthorized        the API key is missing or wrong
     │   ├── Gone                the session was there, and has expired
@@ -70,6 +71,12 @@ class TooLarge(ClientError):
     """A limit on bytes, pixels or frames is exceeded."""
 
     code = "too_large"
+
+
+class TooSlow(ClientError):
+    """The request's body comes too slowly, or not at all."""
+
+    code = "too_slow"
 
 
 class NotFound(ClientError):

@@ -16,6 +16,7 @@ from sam_service.commands.terminal import Terminal
 from sam_service.demo_clip import CLICK, render_clip
 from sam_service.settings import Settings
 from sam_service.suggest import suggest_point
+from sam_service.video.decoder import prepare_decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class DemoOptions:
 def run_demo(settings: Settings, options: DemoOptions) -> Exit:
     """Run the demo on a service of its own; returns its exit code."""
     terminal = Terminal(tenths=True)
+    prepare_decoder()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sam-demo-") as folder:

@@ -16,8 +16,9 @@ import pytest
 from sam_service.errors import CapacityError, EngineError, InvalidInput, NotAVideo, NotFound
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
+from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
-from sam_service.video.probe import VideoLimits, probe
+from sam_service.video.probe import probe
 
 from tests import clips
 

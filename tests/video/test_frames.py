@@ -12,18 +12,23 @@ import pytest
 from sam_service.errors import CapacityError, FrameUnreadable, InvalidInput, NotFound, NotReady, ServiceError
 from sam_service.video.containers import Container
 from sam_service.video.frames import FrameStore
+from sam_service.video.limits import VideoInfo
 from sam_service.video.manifest import FrameOptions
-from sam_service.video.probe import VideoInfo
+from sam_service.video.reading import encode
 
 from tests import clips
 
 INFO = VideoInfo(160, 120, 25.0, 10, 0.4, Container.MP4)
 
 
+def jpeg(index: int) -> bytes:
+    return encode(clips.picture(index), 160, 120, 85)
+
+
 def filled(folder: Path, frames: int, options: FrameOptions | None = None) -> FrameStore:
     store = FrameStore.create(folder, INFO, options or FrameOptions())
     for index in range(frames):
-        store.append(clips.picture(index), index / 25, source_index=index)
+        store.append(jpeg(index), index / 25, source_index=index)
     return store
 
 
@@ -37,13 +42,6 @@ def test_frames_come_back_as_rgb(tmp_path: Path) -> None:
     assert store.jpeg(2).startswith(b"\xff\xd8")
     assert store.timestamps_s() == [0, 0.04, 0.08]
     assert store.timestamp_s(1) == 0.04
-
-
-def test_every_picture_is_brought_to_the_size_of_the_store(tmp_path: Path) -> None:
-    store = filled(tmp_path, 1, FrameOptions(max_dimension=80))
-    store.append(clips.picture(1, 320, 200), 0.04, source_index=1)
-    assert [store.read(index).shape for index in range(2)] == [(60, 80, 3)] * 2
-    assert store.manifest.scale_factor == 0.5
 
 
 def test_num_frames_is_an_estimate_until_complete(tmp_path: Path) -> None:
@@ -99,8 +97,15 @@ def test_reopening_after_a_kill_keeps_whole_frames_only(tmp_path: Path) -> None:
         file.write(b"half a record")
     store = FrameStore.open(tmp_path)
     assert (store.frames_ready, store.needs_extraction) == (3, True)
-    store.append(clips.picture(3), 0.12, source_index=3)
+    store.append(jpeg(3), 0.12, source_index=3)
     assert FrameStore.open(tmp_path).frames_ready == 4
+
+
+def test_what_a_power_cut_left_empty_is_extracted_again(tmp_path: Path) -> None:
+    filled(tmp_path, 4)
+    path = tmp_path / "000002.jpg"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert FrameStore.open(tmp_path).frames_ready == 2
 
 
 def test_a_complete_store_that_lost_a_frame_is_extracted_again(tmp_path: Path) -> None:
@@ -133,7 +138,7 @@ def test_waiting_for_a_frame(tmp_path: Path) -> None:
     store.wait_for(0, 0)
     with pytest.raises(NotReady):
         store.wait_for(1, 0.01)
-    writer = threading.Timer(0.05, lambda: store.append(clips.picture(1), 0.04, source_index=1))
+    writer = threading.Timer(0.05, lambda: store.append(jpeg(1), 0.04, source_index=1))
     writer.start()
     store.wait_for(1, 10)
     assert clips.number_in(store.read(1)) == 1
@@ -185,7 +190,7 @@ def test_many_readers_and_one_writer(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for index in range(20):
-        store.append(clips.picture(index), index / 25, source_index=index)
+        store.append(jpeg(index), index / 25, source_index=index)
     for thread in threads:
         thread.join(20)
     assert seen == [list(range(20))] * 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ import cv2
 import pytest
 from sam_service.errors import NotAVideo, NotFound, TooLarge
 from sam_service.video.containers import Container, sniff
-from sam_service.video.probe import VideoLimits, probe
+from sam_service.video.limits import VideoLimits
+from sam_service.video.probe import probe
 
 from tests import clips
 
@@ -150,10 +153,54 @@ def test_a_name_that_looks_like_a_protocol_is_only_a_name(tmp_path: Path, monkey
     assert probe(Path("concat:a|b%03d.mp4"), LIMITS).width == 160
 
 
-def test_a_name_that_would_be_read_as_a_row_of_images_is_refused(tmp_path: Path) -> None:
+def test_a_name_like_that_of_a_row_of_images_is_only_a_name(tmp_path: Path) -> None:
     video = clips.write_video(tmp_path / "clip.mpg", codec="MPG1").rename(tmp_path / "a%03d.jpg")
-    with pytest.raises(NotAVideo, match="%"):
-        probe(video, LIMITS)
+    assert probe(video, LIMITS).container is Container.MPEG_PS
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    clips.write_video(tmp_path / "clip.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "clip.mp4")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    for path in (tmp_path / "link.mp4", tmp_path / "folder" / "clip.mp4"):
+        with pytest.raises(NotFound):
+            probe(path, LIMITS)
+
+
+def test_a_pipe_a_socket_and_a_device_are_no_videos(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.mp4"))
+        for path in (tmp_path / "pipe.mp4", Path("/dev/zero"), tmp_path / "socket.mp4"):
+            with pytest.raises((NotAVideo, NotFound)):
+                probe(path, LIMITS)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.avi", "HFYU"), ("clip.avi", "MPNG"), ("clip.mkv", "HFYU")])
+def test_a_codec_that_is_not_on_the_list(tmp_path: Path, name: str, codec: str) -> None:
+    with pytest.raises(NotAVideo, match="H.264") as caught:
+        probe(clips.write_video(tmp_path / name, codec=codec), LIMITS)
+    assert caught.value.code == "codec_not_accepted"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.webm", "VP80"), ("a.mkv", "FFV1"), ("a.avi", "XVID"), ("a.mpg", "MPG2")])
+def test_further_codecs(tmp_path: Path, name: str, codec: str) -> None:
+    assert probe(clips.write_video(tmp_path / name, codec=codec), LIMITS).width == 160
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (VideoLimits(max_bytes=1000), "file_too_large"),
+        (VideoLimits(max_side=159), "too_many_pixels"),
+        (VideoLimits(max_source_frames=11), "too_many_frames"),
+        (VideoLimits(max_duration_s=0.4), "too_long"),
+    ],
+)
+def test_limits_are_told_with_their_field(tmp_path: Path, limits: VideoLimits, code: str) -> None:
+    with pytest.raises(TooLarge) as caught:
+        probe(clips.write_video(tmp_path / "clip.mp4"), limits)
+    assert (caught.value.code, caught.value.field) == (code, "video_path")
 
 
 def test_transport_stream_of_a_camcorder() -> None:

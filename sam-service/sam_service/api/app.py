@@ -19,9 +19,10 @@ from sam_service.api import (
     propagation_routes,
     service_routes,
     session_routes,
+    studio,
 )
+from sam_service.api.bodies import BodyLimit
 from sam_service.api.deps import Services, require_key
-from sam_service.api.uploads import BodyLimit
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.threads import usable_cpus
 from sam_service.sessions.admission import Reserve
@@ -75,6 +76,7 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     guards.install(app, settings)
     app.include_router(service_routes.open_router)
     app.include_router(event_routes.router)
+    app.include_router(studio.router)
     for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router,
                    export_routes.router):
         app.include_router(router, dependencies=[Depends(require_key)],

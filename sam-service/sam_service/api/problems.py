@@ -24,6 +24,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.InvalidPrompt: 422,
     errors.NotAVideo: 415,
     errors.TooLarge: 413,
+    errors.TooSlow: 408,
     errors.NotFound: 404,
     errors.Gone: 410,
     errors.Conflict: 409,

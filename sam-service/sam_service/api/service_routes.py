@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 
 from sam_service import __version__
 from sam_service.api.deps import Services, ServicesDep
@@ -19,12 +19,6 @@ router = APIRouter(tags=["service"])
 
 EMBEDDED_NOTE = ("the embedded nano model answers: for trying, testing and speed. For quality start the service with "
                  "SAM2_MODEL_SIZE=tiny (or small, base_plus, large), which fetches SAM 2.1")
-
-
-@open_router.get("/", include_in_schema=False)
-async def start() -> RedirectResponse:
-    """Whoever opens the bare address is led to the list of calls."""
-    return RedirectResponse("docs")
 
 
 @open_router.get("/health", summary="Is the service alive", response_model=Health)

@@ -133,18 +133,12 @@ async def _open_path(request: Request, services: Services) -> Session:
 
 async def _open_upload(request: Request, services: Services) -> Session:
     services.engine.require_ready()
-    form = await uploads.read_form(request, services.settings.max_upload_mb)
-    try:
-        name, file = uploads.form_file(form)
-        options = uploads.form_options(form)
-        saved = await asyncio.to_thread(uploads.save, file, services.settings.sam2_data_dir)
+    settings = services.settings
+    limits = uploads.UploadLimits(settings.max_upload_mb)
+    async with uploads.receive_upload(request, settings.sam2_data_dir, limits) as upload:
         try:
-            return await services.sessions.open(name, options, upload=saved)
+            return await services.sessions.open(upload.name, uploads.form_options(upload.fields), upload=upload.path)
         except ClientError as error:
             if error.field == "video_path":
                 error.field = "file"
             raise
-        finally:
-            saved.unlink(missing_ok=True)
-    finally:
-        await form.close()

@@ -1,65 +1,92 @@
-"""Bodies under limits that count the bytes as they come; a multipart upload goes to disk."""
+"""A multipart upload, written to disk as it comes; python-multipart reads the form."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 import shutil
 import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
-from sam_service.api.problems import problem_of, respond
-from sam_service.errors import InvalidInput, TooLarge
+from sam_service.api.bodies import Pace, declared_bytes, pieces
+from sam_service.errors import CapacityError, EngineError, InvalidInput, ServiceError, TooLarge
 from sam_service.schemas import InitializeBody
 from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
 
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10
+MAX_FIELDS, MAX_FIELD_BYTES = 16, 1024
 UTF_8 = b"utf-8"
 OPTION_FIELDS = ("start_frame", "max_frames", "frame_stride", "image_size")
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-async def read_form(request: Request, max_mb: int) -> FormData:
-    """The request's form, its file spooled to disk. Raises TooLarge as soon as the limit is passed, InvalidInput."""
-    limit = max_mb * MIB + FORM_OVERHEAD
-    too_large = TooLarge(f"an upload may have at most {max_mb} MiB (MAX_UPLOAD_MB)", field="file", code="upload_too_large")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What an upload may be. min_free_bytes: what must stay free on the disk. pace: how slow it may come."""
+
+    max_mb: int
+    min_free_bytes: int = 256 * MIB
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that came whole, its name for display, and the form's other fields."""
+
+    path: Path
+    name: str
+    fields: Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -> AsyncIterator[Upload]:
+    """Write the request's file into `folder`, where it lies until the block ends, or is moved away.
+
+    Raises TooLarge and CapacityError, both before anything is read where the request says its length, TooSlow, InvalidInput.
+    """
+    max_bytes = limits.max_mb * MIB + FORM_OVERHEAD
+    too_large = TooLarge(f"an upload may have at most {limits.max_mb} MiB (MAX_UPLOAD_MB)", field="file",
+                         code="upload_too_large")
+    declared = declared_bytes(request.headers)
+    if declared > max_bytes:
         raise too_large
-    _, parameters = parse_options_header(request.headers.get("content-type"))
-    if parameters.get(b"charset", UTF_8).lower() != UTF_8:
-        raise InvalidInput("a form is written in UTF-8; leave `charset` out", field="content-type")
-    received = 0
-
-    async def counted() -> Any:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise too_large
-        return message
-
+    form = _Form(request.headers.get("content-type", ""))
+    _check_room(folder, limits.min_free_bytes + declared)
+    with _no_room_told():
+        descriptor, created = tempfile.mkstemp(dir=folder, prefix=UPLOAD_PREFIX)
+    path = Path(created)
     try:
-        return await Request(request.scope, counted).form(max_files=1, max_fields=16)
-    except HTTPException as error:
-        raise InvalidInput(f"the multipart body cannot be read: {error.detail}", field="file") from None
+        with open(descriptor, "wb", buffering=0) as target:
+            async for piece in pieces(request.receive, max_bytes, too_large, limits.pace):
+                form.feed(piece)
+                if len(form.pending) >= MIB:
+                    await _write(target, form.take(), path.parent, limits.min_free_bytes)
+            await _write(target, form.take(), path.parent, limits.min_free_bytes)
+        name = form.finish()
+        yield Upload(path, name, form.fields)
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def form_options(form: FormData) -> OpenOptions:
+def form_options(fields: Mapping[str, str]) -> OpenOptions:
     """The options among a form's fields, checked like those of a JSON body."""
     known = {*OPTION_FIELDS, "file"}
-    unknown = sorted(set(form) - known)
+    unknown = sorted(set(fields) - set(OPTION_FIELDS))
     if unknown:
         raise InvalidInput(f"unknown form field `{unknown[0][:100]}`; the fields are {', '.join(sorted(known))}",
                            field=unknown[0][:100])
-    return open_options(checked({"video_path": "upload", **{name: form[name] for name in OPTION_FIELDS if form.get(name)}}))
+    return open_options(checked({"video_path": "upload", **{name: value for name, value in fields.items() if value}}))
 
 
 def checked(raw: Any) -> InitializeBody:
@@ -75,48 +102,133 @@ def open_options(body: InitializeBody) -> OpenOptions:
     return OpenOptions(body.start_frame, body.max_frames, body.frame_stride, body.image_size)
 
 
-def form_file(form: FormData) -> tuple[str, UploadFile]:
-    """The uploaded file and its name. Raises InvalidInput where the field `file` is missing or no file."""
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise InvalidInput("the multipart field `file` with the video is missing", field="file")
-    return check_name(file.filename or "video"), file
+class _Form:
+    """What python-multipart finds: small fields, and the bytes of the one file, `pending` until they are taken."""
 
+    def __init__(self, content_type: str) -> None:
+        parameters = parse_options_header(content_type)[1]
+        if parameters.get(b"charset", UTF_8).lower() != UTF_8:
+            raise InvalidInput("a form is written in UTF-8; leave `charset` out", field="content-type")
+        boundary = parameters.get(b"boundary")
+        if not boundary:
+            raise InvalidInput("the multipart body's boundary is missing in `Content-Type`", field="content-type")
+        self.fields: dict[str, str] = {}
+        self.pending = bytearray()
+        self._file_name: str | None = None
+        self._ended = False
+        self._part = ""
+        self._in_file = False
+        self._value = bytearray()
+        self._header, self._content, self._disposition = b"", b"", b""
+        try:
+            self._parser = MultipartParser(boundary, {
+                "on_part_begin": self._begin, "on_header_field": self._header_name, "on_header_value": self._header_value,
+                "on_header_end": self._header_end, "on_headers_finished": self._headers_end, "on_part_data": self._data,
+                "on_part_end": self._part_end, "on_end": self._end})
+        except FormParserError:
+            raise InvalidInput("the multipart body's boundary is too long", field="content-type") from None
 
-def save(file: UploadFile, folder: Path) -> Path:
-    """Copy an upload into a new file in `folder` and return its path. Blocks; raises OSError."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=UPLOAD_PREFIX, delete=False) as target:
-        shutil.copyfileobj(file.file, target, MIB)
-    return Path(target.name)
+    def feed(self, piece: bytes) -> None:
+        """Read on. Raises InvalidInput."""
+        try:
+            self._parser.write(piece)
+        except FormParserError:
+            raise InvalidInput("the multipart body cannot be read", field="file", code="invalid_multipart") from None
 
+    def take(self) -> bytes:
+        """The file's bytes since the last call."""
+        taken, self.pending = bytes(self.pending), bytearray()
+        return taken
 
-class BodyLimit:
-    """ASGI middleware: a body may have at most `max_bytes`; a longer one is answered 413. `uploads` are paths that take
-    multipart bodies and count those themselves."""
+    def finish(self) -> str:
+        """The file's name, once the body is complete. Raises InvalidInput where it is not, or holds no file."""
+        if not self._ended:
+            raise InvalidInput("the multipart body breaks off", field="file", code="invalid_multipart")
+        if self._file_name is None:
+            raise InvalidInput("the multipart field `file` with the video is missing", field="file")
+        return check_name(self._file_name)
 
-    def __init__(self, app: ASGIApp, max_bytes: int, uploads: frozenset[str]) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-        self._uploads = uploads
+    def _begin(self) -> None:
+        self._disposition = b""
+        self._value = bytearray()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        multipart = scope["type"] == "http" and Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
-        if scope["type"] != "http" or (multipart and scope["path"] in self._uploads):
-            await self._app(scope, receive, send)
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._content += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._content
+        self._header, self._content = b"", b""
+
+    def _headers_end(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._part = options.get(b"name", b"").decode("utf-8", "replace")
+        if not self._part:
+            raise InvalidInput("a part of the multipart body has no name", field="file", code="invalid_multipart")
+        if self._part in self.fields or (self._part == "file" and self._file_name is not None):
+            raise InvalidInput(f"the form field `{self._part[:100]}` is given twice", field=self._part[:100])
+        self._in_file = b"filename" in options
+        if self._in_file and self._part != "file":
+            raise InvalidInput("the video belongs into the multipart field `file`", field="file")
+        if self._in_file:
+            self._file_name = options[b"filename"].decode("utf-8", "replace") or "video"
+        elif self._part == "file":
+            raise InvalidInput("the multipart field `file` is no file: it has no file name", field="file")
+        elif len(self.fields) == MAX_FIELDS:
+            raise InvalidInput(f"the form has more than {MAX_FIELDS} fields", field="file", code="invalid_multipart")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self.pending += data[start:end]
             return
-        body = bytearray()
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > self._max_bytes:
-                error = TooLarge(f"a JSON body may have at most {self._max_bytes} bytes", code="body_too_large")
-                await respond(problem_of(error))(scope, receive, send)
-                return
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                break
-        pending: list[Message] = [{**message, "body": bytes(body)} if message["type"] == "http.request" else message]
+        self._value += data[start:end]
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise InvalidInput(f"a form field may have at most {MAX_FIELD_BYTES} bytes", field=self._part[:100])
 
-        async def replay() -> Message:
-            return pending.pop() if pending else await receive()
+    def _part_end(self) -> None:
+        if not self._in_file:
+            self.fields[self._part] = self._value.decode("utf-8", "replace")
 
-        await self._app(scope, replay, send)
+    def _end(self) -> None:
+        self._ended = True
+
+
+async def _write(target: IO[bytes], data: bytes, folder: Path, min_free_bytes: int) -> None:
+    """Write in a thread. Where the request is given up meanwhile, the thread is waited for: the file is closed next."""
+    writing = asyncio.ensure_future(asyncio.to_thread(_write_all, target, data, folder, min_free_bytes))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
+
+
+def _write_all(target: IO[bytes], data: bytes, folder: Path, min_free_bytes: int) -> None:
+    _check_room(folder, min_free_bytes)
+    rest = memoryview(data)
+    with _no_room_told():
+        while rest:
+            rest = rest[target.write(rest):]
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    if shutil.disk_usage(folder).free < needed:
+        raise _no_room()
+
+
+def _no_room() -> ServiceError:
+    return CapacityError("there is no room on the disk for the upload", code="storage_full", retry_after_s=60)
+
+
+@contextlib.contextmanager
+def _no_room_told() -> Iterator[None]:
+    """A full disk is told as one, another failure of the disk as the service's own."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise _no_room() from error
+        raise EngineError("the upload could not be stored", code="storage_failed") from error

@@ -23,7 +23,7 @@ from sam_service.demo_clip import FRAMES, render_clip
 from sam_service.errors import ServiceError
 from sam_service.local import local_service
 from sam_service.settings import Settings
-from sam_service.video.decoder import silence_decoder
+from sam_service.video.decoder import prepare_decoder
 
 LIBRARIES = ("torch", "transformers", "opencv-python-headless", "numpy", "fastapi", "httpx", "pydantic")
 LOW_DISK_BYTES = 2 << 30
@@ -83,7 +83,7 @@ def _model(settings: Settings) -> str:
 
 
 def _video(settings: Settings) -> str:
-    silence_decoder()
+    prepare_decoder()
     with tempfile.TemporaryDirectory(prefix="sam-doctor-") as folder:
         capture = cv2.VideoCapture(str(render_clip(Path(folder) / "clip.mp4")))
         count = sum(1 for _ in iter(lambda: capture.read()[0], False))

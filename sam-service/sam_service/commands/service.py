@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sam_service.client import SamClient, Unreachable
 from sam_service.settings import Settings
-from sam_service.video.decoder import silence_decoder
+from sam_service.video.decoder import prepare_decoder
 
 MAX_WAIT_S = 30.0
 
@@ -24,7 +24,7 @@ def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]
         return
     from sam_service.local import local_service  # brings torch
     assert settings is not None
-    silence_decoder()
+    prepare_decoder()
     key = settings.sam2_api_key.get_secret_value() if settings.sam2_api_key else ""
     with contextlib.ExitStack() as stack:
         try:

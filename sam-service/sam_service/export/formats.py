@@ -18,12 +18,14 @@ FormatName = Literal["png", "davis", "coco", "yolo", "webm", "cutout", "cutout-p
 
 
 class Format(NamedTuple):
-    """write: the bytes, in pieces, some of them empty. takes: the options that mean something to it."""
+    """write: the bytes, in pieces, some of them empty. takes: the options that mean something to it. needs_disk: whether it is
+    written to a temporary file first."""
 
     write: Callable[[Clip, Options], Generator[bytes, None, None]]
     media_type: str
     suffix: str
     takes: frozenset[str] = frozenset()
+    needs_disk: bool = False
 
 
 ZIP, JSON, WEBM = "application/zip", "application/json", "video/webm"
@@ -32,8 +34,8 @@ FORMATS: dict[FormatName, Format] = {
     "davis": Format(write_davis, ZIP, "-davis.zip", frozenset({"images"})),
     "coco": Format(write_coco, JSON, "-coco.json"),
     "yolo": Format(write_yolo, ZIP, "-yolo.zip", frozenset({"images"})),
-    "webm": Format(write_webm, WEBM, "-overlay.webm"),
-    "cutout": Format(write_cutout, WEBM, "-cutout.webm", frozenset({"feather"})),
+    "webm": Format(write_webm, WEBM, "-overlay.webm", needs_disk=True),
+    "cutout": Format(write_cutout, WEBM, "-cutout.webm", frozenset({"feather"}), needs_disk=True),
     "cutout-png": Format(write_cutout_png, ZIP, "-cutout-png.zip", frozenset({"feather"})),
 }
 

@@ -57,8 +57,9 @@ class Exporting:
         where nothing is stored, CapacityError.
         """
         session = self.sessions.get(session_id)
-        self.sessions.require_room()
         _check_options(request)
+        if FORMATS[request.format].needs_disk:
+            self.sessions.require_room()
         chosen = tuple(session.prompts) if request.object_ids is None else tuple(dict.fromkeys(request.object_ids))
         for object_id in chosen:
             session.require_object(object_id, "object_ids")

@@ -7,24 +7,28 @@ from pathlib import Path
 from sam_service.errors import InvalidInput, NotFound
 
 FIELD = "video_path"
+MAX_LENGTH = 1024
 
 
 def resolve_video(folder: Path | None, given: str) -> Path:
     """The real path of a video inside `folder`, with every symbolic link followed before the check.
 
-    Raises InvalidInput for a path outside the folder or one that cannot be a path, NotFound where there is no file.
+    `video/source.py` looks again when the file is open: the path may have changed by then. Raises InvalidInput for a path
+    outside the folder or one that cannot be a path, NotFound where there is no file.
     """
     if folder is None:
         raise InvalidInput("this service reads no videos by path (SAM2_VIDEO_DIR is not set); upload the file as the "
                            "multipart field `file`", field=FIELD, code="video_path_disabled")
     if not given or "\0" in given:
         raise InvalidInput("`video_path` is empty or holds a NUL character", field=FIELD)
+    if len(given) > MAX_LENGTH:
+        raise InvalidInput(f"`video_path` has {len(given)} characters; the limit is {MAX_LENGTH}", field=FIELD)
     root = folder.resolve()
     try:
         path = (root / given).resolve()
         inside = path.is_relative_to(root)
         found = inside and path.is_file()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         raise InvalidInput("`video_path` is not a usable path", field=FIELD) from None
     if not inside:
         raise InvalidInput("`video_path` lies outside the service's video folder", field=FIELD, code="path_outside")

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,8 +30,9 @@ from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
+from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
-from sam_service.video.probe import VideoLimits, probe
+from sam_service.video.process import DecodingProcess
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Limits:
     max_prompts: int = 256
     ttl_s: float = 3600.0
     spill_bytes: int = 4 << 30
+    video: VideoLimits = field(default_factory=VideoLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,13 +280,17 @@ class SessionService:
             start_frame=options.start_frame, frame_stride=options.frame_stride,
             max_frames=min(options.max_frames, limit) if options.max_frames is not None else limit,
             max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
-        info = probe(path, VideoLimits())
         now = self.clock()
         record = SessionRecord(session_id, now, now, image_size, name, str(path), self.engine.identity)
-        frames = FrameStore.create(folder / "frames", info, frame_options)
-        session = self._session(record, folder, frames)
-        session.bank_restored = True
-        session.extraction.start()
+        process = DecodingProcess(path, self.limits.video)
+        try:
+            frames = FrameStore.create(folder / "frames", process.open(), frame_options)
+            session = self._session(record, folder, frames)
+            session.bank_restored = True
+            session.extraction.start(process)
+        except BaseException:
+            process.close()
+            raise
         return session
 
     def _restored(self, record: SessionRecord) -> Session:
@@ -298,7 +304,8 @@ class SessionService:
 
     def _session(self, record: SessionRecord, folder: Path, frames: FrameStore) -> Session:
         bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
-        return Session(record, folder, frames, Extraction(Path(record.source), frames), bank, last_used_at=record.last_used_at)
+        extraction = Extraction(Path(record.source), frames, self.limits.video)
+        return Session(record, folder, frames, extraction, bank, last_used_at=record.last_used_at)
 
 
 def check_name(name: str) -> str:

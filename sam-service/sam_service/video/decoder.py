@@ -7,6 +7,7 @@ What OpenCV does, checked with 5.0:
 * A picture that cannot be decoded is passed over inside `grab`, or makes it say False although more pictures follow;
   asking again goes on, and the next picture keeps its own timestamp. Damage that the codec conceals is not told.
 * Some streams report position 0 for their last pictures. The caller repairs that.
+* `CAP_PROP_FOURCC` names the codec that was chosen, in one spelling whatever the container calls it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam_service.errors import NotAVideo, NotFound
-from sam_service.video.containers import SNIFF_BYTES, Container, sniff
+from sam_service.errors import NotAVideo
+from sam_service.video.source import container_of, open_source
 
 FALLBACK_FPS = 30.0
 """Frames a second for a container that claims none, or none that can be true."""
@@ -31,47 +32,43 @@ FALLBACK_FPS = 30.0
 _MAX_FPS = 1000.0
 _MAX_FRAMES = 10**9
 _GRAB_ATTEMPTS = 4096  # damaged pictures in a row; at the end of a file an attempt costs 1 to 3 microseconds
-_VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".flv"}
-)
+_CODECS = {
+    "H.264": "h264 avc1 x264",
+    "HEVC": "hevc hvc1 hev1 h265",
+    "AV1": "av01",
+    "VP8": "vp80",
+    "VP9": "vp90 vp09",
+    "MPEG-4": "fmp4 mp4v mp42 mp43 div3",
+    "MPEG-1/2": "mpg1 mpg2 mpeg",
+    "MJPEG": "mjpg",
+    "ProRes": "apch apcn apcs apco ap4h ap4x",
+    "DNxHD": "avdn avdh",
+    "H.263": "h263 s263 flv1",
+    "FFV1": "ffv1",
+}
+_FOURCCS = frozenset(" ".join(_CODECS.values()).split())
+_CAPTURE_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,flv",
+    "codec_whitelist": "h264,hevc,av1,libdav1d,libaom-av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,msmpeg4v2,msmpeg4,mpeg1video,"
+    "mpeg2video,mpegvideo,mjpeg,prores,dnxhd,h263,flv,ffv1,aac,mp3,mp3float,ac3,eac3,mp2,mp2float,opus,vorbis,flac",
+    "max_streams": "64",
+}
+"""FFmpeg's own guards: no protocol but files, the containers of `containers.py`, few streams; while it looks into the
+streams it opens no decoder but these. Without a sound track's decoder it would read on in vain."""
 
 
 @cache
-def silence_decoder() -> None:
-    """Keep the decoder's messages off standard error, for the whole process.
+def prepare_decoder() -> None:
+    """Guard FFmpeg and keep its messages off standard error, for the whole process.
 
-    A damaged file makes FFmpeg print a line per broken block, with the file's contents in it. FFmpeg's level can
-    only be given through OpenCV's variable, before OpenCV opens or writes its first video: a
+    A damaged file makes FFmpeg print a line per broken block, with the file's contents in it. Its level and its
+    options can only be given through OpenCV's variables, before OpenCV opens or writes its first video: a
     program that does so by itself calls this first. A level that the operator set stays.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "|".join(f"{name};{value}" for name, value in _CAPTURE_OPTIONS.items())
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-
-
-def container_of(path: Path) -> Container:
-    """Return what `path` is by its first bytes.
-
-    Raises:
-        NotFound: (field `video_path`) there is no file that can be read.
-        NotAVideo: an empty file (code `empty_file`), or none of the accepted containers.
-    """
-    if path.is_dir():
-        raise NotAVideo("this is a folder, not a video", field="video_path")
-    try:
-        with path.open("rb") as file:
-            head = file.read(SNIFF_BYTES)
-    except OSError:
-        raise NotFound("the video file cannot be opened", field="video_path") from None
-    if "%" in str(path.absolute()) and path.suffix.lower() not in _VIDEO_SUFFIXES:
-        # Under a name such as "a%03d.jpg" FFmpeg would rather read a row of image files than what is in this one.
-        raise NotAVideo("the file's name holds a % and no video suffix", field="video_path")
-    if not head:
-        raise NotAVideo("the file is empty", field="video_path", code="empty_file")
-    container = sniff(head)
-    if container is None:
-        accepted = ", ".join(Container)
-        raise NotAVideo(f"the file is not one of the accepted containers: {accepted}", field="video_path")
-    return container
 
 
 class Decoder:
@@ -84,14 +81,30 @@ class Decoder:
         frame_count: source frames the container announces, None when it does not know.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        """Open `path` with `threads` decoding threads. Raises as `container_of`, and `NotAVideo` without a stream."""
-        silence_decoder()
-        self.container = container_of(path)
-        # The absolute path: a name such as "concat:a|b" would else be read as a protocol.
-        self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+    def __init__(self, source: Path | int, *, threads: int = 1) -> None:
+        """Open a file, or one that is open already, with `threads` decoding threads.
+
+        Raises as `open_source` and `container_of`, and `NotAVideo` without a stream, or with a codec (code
+        `codec_not_accepted`) that is not on the list.
+        """
+        prepare_decoder()
+        descriptor = source if isinstance(source, int) else open_source(source)
+        try:
+            self.container = container_of(descriptor)
+            # By its descriptor the file has no name in which FFmpeg could see a protocol, a pattern or a format.
+            name = f"/dev/fd/{descriptor}"
+            self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+        finally:
+            if descriptor is not source:
+                os.close(descriptor)
         if not self._capture.isOpened():
             raise NotAVideo("the file holds no video that can be decoded", field="video_path", code="no_frames")
+        codec = _fourcc(self._capture.get(cv2.CAP_PROP_FOURCC))
+        if codec not in _FOURCCS:
+            accepted = ", ".join(_CODECS)
+            raise NotAVideo(
+                f"the video's codec is not one of the accepted ones: {accepted}", field="video_path", code="codec_not_accepted"
+            )
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.fps = _sane_fps(self._capture.get(cv2.CAP_PROP_FPS))
@@ -102,10 +115,15 @@ class Decoder:
         return any(self._capture.grab() for _ in range(_GRAB_ATTEMPTS))
 
     def picture(self) -> npt.NDArray[np.uint8] | None:
-        """Return the grabbed picture as BGR, uint8 (H, W, 3), upright; None when it cannot be converted."""
+        """Return the grabbed picture as BGR, uint8 (H, W, 3), upright; None when it cannot be converted.
+
+        Raises MemoryError where there is not enough.
+        """
         try:
             ok, image = self._capture.retrieve()
-        except cv2.error:
+        except cv2.error as error:
+            if error.code == cv2.Error.StsNoMem:
+                raise MemoryError from error
             return None
         return np.asarray(image, np.uint8) if ok and image is not None and image.size else None
 
@@ -125,6 +143,10 @@ class Decoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _fourcc(code: float) -> str:
+    return int(code).to_bytes(8, "little", signed=True)[:4].decode("latin-1").lower()
 
 
 def _sane_fps(fps: float) -> float:

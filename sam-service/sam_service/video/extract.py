@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
-from sam_service.errors import CapacityError, EngineError, InvalidInput, NotAVideo, ServiceError
-from sam_service.video.decoder import Decoder
+from sam_service.errors import CapacityError, EngineError, ServiceError
 from sam_service.video.frames import FrameStore
+from sam_service.video.limits import VideoLimits
+from sam_service.video.process import DecodingProcess
+from sam_service.video.reading import Job
 
 _log = logging.getLogger(__name__)
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Extraction:
-    """One pass over `source`, in a thread of its own, into `store`.
+    """One pass over `source`, by a process of its own and a thread that takes its frames, into `store`.
 
     A store that already holds frames is gone on with: the source is decoded again from its start up to the source
     frame after the last one stored. Seeking would be faster and lands on other frames with many files.
@@ -26,11 +29,13 @@ class Extraction:
     frame that the decoder passes over for damage has no number, so frames after it keep their own timestamps.
     """
 
-    def __init__(self, source: Path, store: FrameStore, *, decoder_threads: int = 1) -> None:
+    def __init__(self, source: Path, store: FrameStore, limits: VideoLimits | None = None, *, decoder_threads: int = 1) -> None:
         self._source = source
         self._store = store
+        self._limits = limits or VideoLimits()
         self._decoder_threads = decoder_threads
         self._cancelled = threading.Event()
+        self._process: DecodingProcess | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -38,18 +43,28 @@ class Extraction:
         """Whether the thread is at work."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self) -> None:
-        """Start, or resume, the work; does nothing while it runs or when the store needs none. Raises OSError."""
+    def start(self, opened: DecodingProcess | None = None) -> None:
+        """Start, or resume, the work; does nothing while it runs or when the store needs none. Raises OSError.
+
+        `opened` is a process that has opened the source already. It is closed when the work ends; where this raises, it
+        is still the caller's.
+        """
         if self.running or not self._store.needs_extraction:
+            if opened is not None:
+                opened.close()
             return
-        self._cancelled.clear()
         self._store.resume()
-        self._thread = threading.Thread(target=self._run, name=f"extract-{self._store.folder.name}", daemon=True)
+        self._cancelled.clear()
+        self._process = opened or DecodingProcess(self._source, self._limits, threads=self._decoder_threads)
+        self._thread = threading.Thread(
+            target=self._run, args=(self._process, opened is not None), name=f"extract-{self._store.folder.name}", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop after the frame at hand and wait for the thread. What is stored stays; `start` goes on from there."""
+        """End the process and wait for the thread. What is stored stays; `start` goes on from there."""
         self._cancelled.set()
+        if self._process is not None:
+            self._process.kill()
         self.join()
 
     def join(self, timeout_s: float | None = None) -> None:
@@ -57,11 +72,18 @@ class Extraction:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
+    def _run(self, process: DecodingProcess, is_open: bool) -> None:
         try:
-            self._extract()
+            with process:
+                if not is_open:
+                    process.open()
+                self._take_frames(process)
         except Exception as error:
-            _log.warning("extraction into %s ended early", self._store.folder.name, exc_info=error)
+            if self._cancelled.is_set():
+                self._store.stop()
+                return
+            _log.warning("extraction into %s ended early: %s", self._store.folder.parent.name, error,
+                         exc_info=None if isinstance(error, ServiceError) else error)
             self._fail(_as_service_error(error))
 
     def _fail(self, error: ServiceError) -> None:
@@ -70,56 +92,26 @@ class Extraction:
         except OSError as again:  # told in memory already; the disk cannot take the note
             _log.warning("the error could not be written down", exc_info=again)
 
-    def _extract(self) -> None:
-        options = self._store.manifest.options
-        last = self._store.last_record
-        wanted = options.start_frame if last is None else last.source_index + options.frame_stride
-        undecodable = 0
-        source = 0
-        truncated = False
-        with Decoder(self._source, threads=self._decoder_threads) as decoder:
-            while decoder.grab():
-                if self._cancelled.is_set():
-                    self._store.stop()
-                    return
-                if source == wanted:
-                    if self._store.frames_ready == options.max_frames:
-                        truncated = True
-                        break
-                    undecodable += not self._take(decoder, source)
-                    wanted += options.frame_stride
-                source += 1
-        self._end(decoder, source, truncated, undecodable)
+    def _take_frames(self, process: DecodingProcess) -> None:
+        for frame in process.frames(self._job()):
+            if self._cancelled.is_set():
+                self._store.stop()
+                return
+            if shutil.disk_usage(self._store.folder).free < self._limits.min_free_bytes:
+                raise OSError(errno.ENOSPC, "too little is left free")
+            self._store.append(frame.jpeg, frame.timestamp_s, source_index=frame.source_index)
+        self._store.finish(truncated=process.truncated, missing_frames=process.missing_frames)
 
-    def _take(self, decoder: Decoder, source: int) -> bool:
-        """Store the grabbed picture, source frame `source`. False when it cannot be converted."""
-        picture = decoder.picture()
-        if picture is None:
-            return False
-        self._store.append(picture, self._timestamp_s(decoder, source), source_index=source)
-        return True
-
-    def _timestamp_s(self, decoder: Decoder, source: int) -> float:
-        """Return the container's time of the grabbed picture, or one after the last frame's if that is not later."""
-        position = decoder.position_s
-        last = self._store.last_record
+    def _job(self) -> Job:
+        """The frames that are missing."""
+        manifest, last = self._store.manifest, self._store.last_record
+        options = manifest.options
+        job = Job(options.start_frame, options.frame_stride, options.max_frames, manifest.width, manifest.height,
+                  options.jpeg_quality)
         if last is None:
-            return position if math.isfinite(position) and (position > 0 or source == 0) else source / decoder.fps
-        if math.isfinite(position) and position > last.timestamp_s:
-            return position
-        return last.timestamp_s + (source - last.source_index) / decoder.fps
-
-    def _end(self, decoder: Decoder, source: int, truncated: bool, undecodable: int) -> None:
-        """Complete the store after `source` decodable source frames, or say why there is no frame at all."""
-        start = self._store.manifest.options.start_frame
-        if self._store.frames_ready == 0:
-            if 0 < source <= start:
-                raise InvalidInput(f"start_frame is {start}, but the video has {source} frames", field="start_frame")
-            raise NotAVideo("the video holds no frame that can be decoded", field="video_path", code="no_frames")
-        passed_over = 0
-        if not truncated and decoder.container.lists_every_frame and decoder.frame_count is not None:
-            passed_over = max(0, decoder.frame_count - source)
-        self._store.finish(truncated=truncated, missing_frames=passed_over + undecodable)
+            return job
+        return replace(job, stored=self._store.frames_ready, last_source_index=last.source_index,
+                       last_timestamp_s=last.timestamp_s)
 
 
 def _as_service_error(error: Exception) -> ServiceError:

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam_service.errors import EngineError, FrameUnreadable, NotFound, NotReady, ServiceError
+from sam_service.errors import FrameUnreadable, NotFound, NotReady, ServiceError
 from sam_service.video.index import INDEX_NAME, FrameRecord, append_record, frame_name, load_records
-from sam_service.video.manifest import FrameOptions, Manifest, pack_error, replace_file, unpack_error
-from sam_service.video.probe import VideoInfo
+from sam_service.video.limits import VideoInfo
+from sam_service.video.manifest import FrameOptions, Manifest, pack_error, replace_file, sync_file, unpack_error
 
 THUMBNAIL_QUALITY = 80
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -50,7 +50,7 @@ class FrameStore:
     def open(cls, folder: Path) -> Self:
         """Open what an earlier process left in `folder`. Raises `NotFound` or `FrameUnreadable`."""
         manifest = Manifest.read(folder)
-        records = load_records(folder)
+        records = load_records(folder, verify=not manifest.complete)
         if manifest.complete and len(records) < manifest.count:
             manifest = replace(manifest, complete=False, truncated=False)
         return cls(folder, manifest, records)
@@ -163,17 +163,16 @@ class FrameStore:
             self._changed.wait_for(lambda: self._settled(index), timeout_s)
         self._record(index)
 
-    def append(self, image_bgr: npt.NDArray[np.uint8], timestamp_s: float, *, source_index: int) -> None:
-        """Store the next frame, brought to the store's size. For the one thread that extracts.
+    def append(self, jpeg: bytes, timestamp_s: float, *, source_index: int) -> None:
+        """Store the next frame, a JPEG of the store's size. For the one thread that extracts.
 
         Args:
-            image_bgr: uint8 (H, W, 3), upright.
+            jpeg: the picture.
             timestamp_s: its time in the source video, seconds.
             source_index: its number in the source video.
 
         Raises OSError when it cannot be written; the store is then as it was.
         """
-        jpeg = self._encode(image_bgr)
         record = FrameRecord(timestamp_s, source_index, len(jpeg), zlib.crc32(jpeg))
         replace_file(self.folder / frame_name(self.frames_ready), jpeg)
         append_record(self.folder, record)
@@ -191,8 +190,10 @@ class FrameStore:
                 self._error = None
 
     def finish(self, *, truncated: bool, missing_frames: int) -> None:
-        """Say that the last frame is in. Raises OSError."""
+        """Say that the last frame is in, once all are safely on the disk. Raises OSError."""
         count = self.frames_ready
+        for name in (*map(frame_name, range(count)), INDEX_NAME):
+            sync_file(self.folder / name)
         self._publish(
             replace(self.manifest, count=count, complete=True, truncated=truncated, missing_frames=missing_frames)
         )
@@ -217,16 +218,6 @@ class FrameStore:
         with self._changed:
             self._manifest = manifest
             self._changed.notify_all()
-
-    def _encode(self, image_bgr: npt.NDArray[np.uint8]) -> bytes:
-        size = (self._manifest.width, self._manifest.height)
-        if image_bgr.shape[1::-1] != size:
-            image_bgr = np.asarray(cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
-        quality = (cv2.IMWRITE_JPEG_QUALITY, self._manifest.options.jpeg_quality)
-        ok, encoded = cv2.imencode(".jpg", image_bgr, quality)
-        if not ok:
-            raise EngineError(f"a frame of shape {image_bgr.shape} could not be encoded")
-        return encoded.tobytes()
 
     def _settled(self, index: int) -> bool:
         """Whether waiting longer cannot change the answer for frame `index`. Holds the lock."""

@@ -35,9 +35,10 @@ def append_record(folder: Path, record: FrameRecord) -> None:
         file.write(_RECORD.pack(*record))
 
 
-def load_records(folder: Path) -> list[FrameRecord]:
+def load_records(folder: Path, *, verify: bool = False) -> list[FrameRecord]:
     """Return the records of the frames that are whole, from frame 0 up to the first that is not.
 
+    Whole means of the recorded size; `verify` reads every frame and compares its checksum, for what a power cut may have left.
     What follows them is cut off the file, so that the next record lands in its place. Raises OSError.
     """
     path = folder / INDEX_NAME
@@ -46,7 +47,8 @@ def load_records(folder: Path) -> list[FrameRecord]:
     records: list[FrameRecord] = []
     for fields in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
         record = FrameRecord(*fields)
-        if sizes.get(frame_name(len(records))) != record.size:
+        name = frame_name(len(records))
+        if sizes.get(name) != record.size or (verify and not record.fits((folder / name).read_bytes())):
             break
         records.append(record)
     if len(records) * _RECORD.size < len(data):

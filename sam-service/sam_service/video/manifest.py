@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sam_service.errors import ClientError, FrameUnreadable, InvalidInput, NotAVideo, NotFound, TooLarge
-from sam_service.video.probe import VideoInfo
+from sam_service.video.limits import VideoInfo
 
 MANIFEST_NAME = "frames.json"
 _VERSION = 1
@@ -96,7 +96,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write the document into `folder` in one step. Raises OSError."""
         document = {"version": _VERSION, "scale_factor": self.scale_factor, **asdict(self)}
-        replace_file(folder / MANIFEST_NAME, json.dumps(document, indent=1).encode())
+        replace_file(folder / MANIFEST_NAME, json.dumps(document, indent=1).encode(), durable=True)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -128,12 +128,23 @@ def unpack_error(packed: dict[str, str | None] | None) -> ClientError | None:
     return kind(packed["message"] or "", field=packed["field"], code=packed["code"])
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write `data` as `path` so that a reader sees the old file or the new one, never a part. Raises OSError."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_bytes(data)
+        if durable:
+            sync_file(temporary)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_file(path: Path) -> None:
+    """Return once a file's bytes are on the disk, where a power cut leaves them. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

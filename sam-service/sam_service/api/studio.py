@@ -1,0 +1,66 @@
+"""The studio page: packaged files, served without a key. They ask the API for everything, with the key that the user gives."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from sam_service.errors import NotFound
+
+router = APIRouter(include_in_schema=False)
+
+MEDIA_TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8",
+               "svg": "image/svg+xml"}
+# Nothing comes from another host, nothing runs that is not one of the page's own files; frames are shown as blobs.
+POLICY = ("default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+          "frame-ancestors 'none'")
+HEADERS = {"Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file of the page."""
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+@cache
+def assets() -> dict[str, Asset]:
+    """The page's files by name, read once."""
+    found = {}
+    for file in files("sam_service").joinpath("web").iterdir():
+        kind = file.name.rpartition(".")[2]
+        if kind in MEDIA_TYPES:
+            data = file.read_bytes()
+            found[file.name] = Asset(data, MEDIA_TYPES[kind], f'"{hashlib.sha256(data).hexdigest()[:20]}"')
+    return found
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
+    """The page itself."""
+    return _answer(request, "index.html")
+
+
+@router.api_route("/studio/{name}", methods=["GET", "HEAD"])
+async def asset(name: str, request: Request) -> Response:
+    """A file that the page loads."""
+    return _answer(request, name)
+
+
+def _answer(request: Request, name: str) -> Response:
+    """The file, or 304 where the browser's copy is the same."""
+    found = assets().get(name)
+    if found is None:
+        raise NotFound("the studio page has no such file", field="name")
+    headers = {**HEADERS, "ETag": found.etag}
+    if found.etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(found.data, media_type=found.media_type, headers=headers)

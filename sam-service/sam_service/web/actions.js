@@ -1,0 +1,101 @@
+// Buttons and keys of the editor, and what each of them does.
+
+import { listen } from "./keys.js";
+import { Cursor } from "./cursor.js";
+
+const byId = (id) => document.getElementById(id);
+const MODES = { a: "add", s: "remove", h: "pan" };
+
+/** Connect the editor's buttons and keys, until `signal` aborts. */
+export function bindActions(editor, signal) {
+  const { session, prompting, player, tracking, view } = editor;
+  const cursor = new Cursor(editor);
+  const mode = (name) => {
+    editor.pointer.setMode(name);
+    for (const other of Object.values(MODES)) byId(`mode-${other}`).setAttribute("aria-checked", other === name);
+  };
+  const step = (by) => editor.userSeek(session.frame + by);
+  const openExport = () => (session.objects.size ? editor.exporting.open() : false);
+  const onSelected = (act) => session.selected !== null && act(session.selected);
+
+  const actions = {
+    newObject: () => prompting.newObject(),
+    chooseObject: ({ key }) => {
+      const id = [...session.objects.keys()][Number(key) - 1];
+      if (id !== undefined) session.select(id);
+    },
+    rename: () => editor.objects.rename(),
+    toggleVisible: () => onSelected((id) => session.setHidden(id, !session.hidden.has(id))),
+    removeObject: () => onSelected((id) => prompting.remove(id)),
+    mode: ({ key }) => mode(MODES[key]),
+    undo: () => prompting.undo(),
+    redo: () => prompting.redo(),
+    cursor: () => cursor.toggle(),
+    cursorAdd: () => cursor.click(true),
+    cursorRemove: () => cursor.click(false),
+    cursorCorner: () => cursor.corner(),
+    play: ({ repeat }) => repeat || player.toggle(),
+    arrow: (event) =>
+      cursor.move(event) ||
+      (/Left|Right/.test(event.key) && step((event.key === "ArrowLeft" ? -1 : 1) * (event.shiftKey ? 10 : 1))),
+    stepFrame: ({ key }) => step(key === "," ? -1 : 1),
+    ends: ({ key }) => editor.userSeek(key === "Home" ? 0 : session.lastFrame),
+    speed: ({ key }) => player.changeSpeed(key === "[" ? -1 : 1),
+    mark: ({ key }) => session.setRange(key === "i" ? [session.frame, session.range[1]] : [session.range[0], session.frame]),
+    clearRange: () => session.setRange([null, null]),
+    weak: ({ shiftKey }) => editor.jumpWeak(shiftKey ? -1 : 1),
+    trackAll: () => tracking.start("all"),
+    trackFrom: ({ key }) => tracking.start(key === "f" ? "forward" : "back"),
+    trackRange: () => tracking.start("range"),
+    cancel: () => (session.job ? tracking.cancel() : cursor.hide()),
+    export: openExport,
+    zoom: ({ key }) => view.zoomStep(/[+=]/.test(key) ? 1 : -1),
+    fit: () => view.fit(),
+    help: () => byId("help-dialog").showModal(),
+  };
+  listen(actions, signal);
+
+  const buttons = {
+    "new-object": actions.newObject,
+    undo: actions.undo,
+    redo: actions.redo,
+    "zoom-in": () => view.zoomStep(1),
+    "zoom-out": () => view.zoomStep(-1),
+    "zoom-fit": actions.fit,
+    "mode-add": () => mode("add"),
+    "mode-remove": () => mode("remove"),
+    "mode-pan": () => mode("pan"),
+    "track-all": actions.trackAll,
+    "track-forward": () => tracking.start("forward"),
+    "track-back": () => tracking.start("back"),
+    "track-range": actions.trackRange,
+    cancel: () => tracking.cancel(),
+    first: () => editor.userSeek(0),
+    last: () => editor.userSeek(session.lastFrame),
+    back: () => step(-1),
+    step: () => step(1),
+    play: () => player.toggle(),
+    "weak-next": () => editor.jumpWeak(1),
+    "weak-previous": () => editor.jumpWeak(-1),
+    "open-export": openExport,
+    retry: () => editor.events.retryNow(),
+  };
+  for (const [id, act] of Object.entries(buttons)) byId(id).addEventListener("click", act, { signal });
+  byId("speed").addEventListener("change", (event) => player.setSpeed(Number(event.target.value)), { signal });
+  byId("frame-number").addEventListener(
+    "change",
+    (event) => {
+      if (event.target.value !== "") editor.userSeek(Number(event.target.value));
+      event.target.value = session.frame;
+    },
+    { signal },
+  );
+  const leaveOnEnter = ({ key }) => key === "Enter" && byId("canvas").focus(); // so that keys are keys again
+  byId("frame-number").addEventListener("keydown", leaveOnEnter, { signal });
+  mode("add");
+  const enableExport = () => {
+    byId("open-export").disabled = !session.objects.size;
+  };
+  session.on("objects", enableExport);
+  enableExport();
+}

@@ -1,0 +1,72 @@
+// A crosshair for those who click with the keyboard: arrows move it, Enter clicks, C marks the corners of a box.
+
+import { announce } from "./say.js";
+
+const STEP = 4,
+  LARGE_STEP = 32;
+const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+export class Cursor {
+  constructor(editor) {
+    this.editor = editor;
+    this.first = null; // the first corner of a box
+  }
+
+  get point() {
+    return this.editor.stage.cursor;
+  }
+
+  toggle() {
+    if (this.point) return this.hide();
+    const { view } = this.editor;
+    this.place(view.inside(view.toFrame(view.stage.map((side) => side / 2))).map(Math.round));
+    announce("Crosshair on; the arrow keys move it, Enter clicks");
+  }
+
+  hide() {
+    if (!this.point) return false;
+    this.first = null;
+    this.editor.setBox(null);
+    this.place(null);
+    return true;
+  }
+
+  /** Move by an arrow key; false where there is no crosshair. */
+  move({ key, shiftKey }) {
+    if (!this.point) return false;
+    const step = shiftKey ? LARGE_STEP : STEP;
+    this.place(this.editor.view.inside(this.point.map((value, axis) => value + DIRECTIONS[key][axis] * step)));
+    if (this.first) this.editor.setBox(this.boxFrom(this.first));
+    return true;
+  }
+
+  click(positive) {
+    if (!this.point) return false;
+    this.editor.prompting.click(this.point, positive);
+    return true;
+  }
+
+  corner() {
+    if (!this.point) return false;
+    if (!this.first) {
+      this.first = this.point;
+      announce("First corner of the box");
+      return true;
+    }
+    const box = this.boxFrom(this.first);
+    this.first = null;
+    this.editor.setBox(null);
+    if (box[2] > box[0] && box[3] > box[1]) this.editor.prompting.box(box);
+    return true;
+  }
+
+  boxFrom([x, y]) {
+    const [a, b] = this.point;
+    return [Math.min(x, a), Math.min(y, b), Math.max(x, a), Math.max(y, b)];
+  }
+
+  place(point) {
+    this.editor.stage.cursor = point;
+    this.editor.stage.redraw();
+  }
+}

@@ -1,0 +1,87 @@
+// Help, the model, the API key, and light or dark.
+
+import { call, onKeyWanted } from "./api.js";
+import { renderHelp } from "./keys.js";
+import { sentence } from "./say.js";
+
+const THEME = "sam-service-theme";
+const byId = (id) => document.getElementById(id);
+
+export function setUpDialogs() {
+  renderHelp(byId("help-keys"));
+  byId("help").onclick = () => byId("help-dialog").showModal();
+  byId("model").onclick = () => byId("model-dialog").showModal();
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.id !== "key-dialog" && dialog.close());
+  }
+  onKeyWanted(askForKey);
+  setUpTheme();
+}
+
+/** Ask for the API key until something is typed. */
+function askForKey(wasRefused) {
+  const dialog = byId("key-dialog"),
+    field = byId("key");
+  byId("key-error").hidden = !wasRefused;
+  byId("key-error").textContent = "The service refused this key.";
+  field.value = "";
+  dialog.oncancel = (event) => event.preventDefault();
+  dialog.showModal();
+  return new Promise((resolve) => {
+    byId("key-form").onsubmit = () => resolve(field.value);
+  });
+}
+
+function setUpTheme() {
+  const root = document.documentElement;
+  const kept = localStorage.getItem(THEME);
+  if (kept) root.dataset.theme = kept;
+  byId("theme").onclick = () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem(THEME, root.dataset.theme);
+    document.dispatchEvent(new Event("themechange"));
+  };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
+}
+
+/** Say which model answers. Waits for it while it loads; `stopped` ends the waiting. */
+export async function showModel(stopped = () => false) {
+  const health = await call("health");
+  if (health.error) throw new Error(`The model cannot be loaded: ${health.error}`);
+  if (!health.model) {
+    byId("start-model").textContent = "The model is being loaded…";
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    return stopped() ? null : showModel(stopped);
+  }
+  const { size, image_size: side, source, parameters, quantized, note } = health.model;
+  const shown = size === "nano" ? "nano, embedded" : `SAM 2.1 ${size.replace("_", " ")}`;
+  byId("model").hidden = false;
+  byId("model").textContent = `${shown} · ${health.device}`;
+  byId("model").title = note ? sentence(note) : "Which model answers";
+  facts(byId("model-facts"), {
+    Model: shown,
+    Weights: source,
+    Parameters: `${(parameters / 1e6).toFixed(1)} million`,
+    Input: `${side} × ${side} pixels`,
+    Device: `${health.device}${quantized ? ", INT8" : ""}, ${health.threads} threads`,
+    Service: health.version,
+  });
+  byId("model-note").textContent = note ? sentence(note) : "";
+  byId("start-model").textContent = note ? sentence(note) : `${shown} answers, on ${health.device}.`;
+  byId("embedded").hidden = !note;
+  byId("embedded").firstElementChild.textContent = note ? sentence(note) : "";
+  return health;
+}
+
+function facts(list, rows) {
+  list.replaceChildren(
+    ...Object.entries(rows).flatMap(([name, value]) => {
+      const term = document.createElement("dt"),
+        words = document.createElement("dd");
+      term.textContent = name;
+      words.textContent = value;
+      return [term, words];
+    }),
+  );
+}

@@ -1,0 +1,128 @@
+// Masks of the session: run lengths as they come from the service, painted when they are looked at.
+
+import { call } from "./api.js";
+import { Cache } from "./cache.js";
+import { paint } from "./rle.js";
+
+const RLE_BYTES_KEPT = 48 << 20,
+  PAINTED_BYTES_KEPT = 96 << 20;
+const FILL = 0.36,
+  FILL_SELECTED = 0.44;
+
+/** Masks of one session. `arrived` is called with the frame whose masks came. */
+export class Masks {
+  constructor(session, arrived, failed) {
+    this.session = session;
+    this.arrived = arrived;
+    this.failed = failed;
+    this.frames = new Cache(RLE_BYTES_KEPT); // frame -> Map of object id -> object mask
+    this.painted = new Cache(PAINTED_BYTES_KEPT);
+    this.loading = new Map();
+    session.on("masks", (change) => this.change(change));
+  }
+
+  /** Take over masks that came by themselves, or forget those of objects that have none any more. */
+  change({ frame, objects = [], without = [], all = false }) {
+    if (all) {
+      this.frames.clear();
+      this.painted.clear();
+    }
+    for (const id of without) {
+      for (const { value } of this.frames.entries.values()) value.delete(id);
+      this.painted.clear((key) => key.split(":")[1] === String(id));
+    }
+    for (const mask of objects) this.put(frame, mask);
+    this.arrived(frame ?? this.session.frame);
+  }
+
+  put(frame, mask) {
+    if (mask.mask_format !== "rle") return;
+    const known = this.frames.get(frame);
+    if (known === undefined && objectsElsewhere(this.session, frame, mask.object_id)) return this.reload(frame);
+    const masks = known ?? new Map();
+    masks.set(mask.object_id, mask);
+    this.frames.set(
+      frame,
+      masks,
+      [...masks.values()].reduce((sum, { mask: rle }) => sum + rle.counts.length, 200),
+    );
+    this.painted.clear((key) => key.startsWith(`${frame}:${mask.object_id}:`));
+  }
+
+  reload(frame) {
+    this.frames.delete(frame);
+    this.want(frame);
+  }
+
+  /** Get the masks of a frame from the service, unless they are here or on their way. */
+  async want(frame) {
+    if (!this.session.masked.has(frame) || this.frames.has(frame) || this.loading.has(frame)) return;
+    const controller = new AbortController();
+    this.loading.set(frame, controller);
+    try {
+      const answer = await call(`sessions/${this.session.id}/masks/${frame}?mask_format=rle`, { signal: controller.signal });
+      if (controller.signal.aborted) return;
+      const masks = new Map(answer.objects.map((mask) => [mask.object_id, mask]));
+      this.frames.set(
+        frame,
+        masks,
+        answer.objects.reduce((sum, { mask }) => sum + mask.counts.length, 200),
+      );
+      this.painted.clear((key) => key.startsWith(`${frame}:`));
+      this.arrived(frame);
+    } catch (error) {
+      if (error.name !== "AbortError" && error.status !== 404) this.failed(error);
+    } finally {
+      if (this.loading.get(frame) === controller) this.loading.delete(frame);
+    }
+  }
+
+  /** Abort what is on its way for frames outside of `from` to `to`. */
+  keep(from, to) {
+    for (const [frame, controller] of this.loading) {
+      if (frame >= from && frame <= to) continue;
+      controller.abort();
+      this.loading.delete(frame);
+    }
+  }
+
+  /** The painted masks of a frame: [{canvas, x, y}], the selected object last and stronger. */
+  layers(frame) {
+    const masks = this.frames.get(frame);
+    if (masks === undefined) return [];
+    const { session } = this;
+    const shown = [...masks.values()].filter(
+      ({ object_id: id, bbox }) => bbox && session.objects.has(id) && !session.hidden.has(id),
+    );
+    shown.sort((a, b) => (a.object_id === session.selected) - (b.object_id === session.selected));
+    return shown.map((mask) => this.layer(frame, mask));
+  }
+
+  layer(frame, mask) {
+    const { session } = this;
+    const color = session.color(mask.object_id),
+      selected = mask.object_id === session.selected;
+    const key = `${frame}:${mask.object_id}:${color}:${selected}`;
+    let layer = this.painted.get(key);
+    if (layer === undefined) {
+      const thin = Math.max(1, Math.round(session.info.width / 900));
+      layer = paint(mask.mask, mask.bbox, color, selected ? FILL_SELECTED : FILL, selected ? 2 * thin : thin);
+      this.painted.set(key, layer, mask.bbox[2] * mask.bbox[3] * 4);
+    }
+    return layer;
+  }
+
+  /** An object's mask on a frame, as the service sent it; undefined where it is not here. */
+  mask(frame, id) {
+    return this.frames.get(frame)?.get(id);
+  }
+
+  close() {
+    for (const controller of this.loading.values()) controller.abort();
+  }
+}
+
+/** Whether a frame may hold stored masks of other objects, which must not be hidden by a map that has one only. */
+function objectsElsewhere(session, frame, id) {
+  return [...session.tracks.entries()].some(([other, track]) => other !== id && track.score[frame] !== undefined);
+}

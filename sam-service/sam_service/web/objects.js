@@ -1,0 +1,145 @@
+// The list of objects: name, colour, score on this frame, visibility, removal.
+
+import { WEAK_SCORE, confidence, present } from "./tracks.js";
+
+const byId = (id) => document.getElementById(id);
+
+/** Shows and changes the objects of a session. */
+export class ObjectList {
+  constructor(session, prompting) {
+    this.session = session;
+    this.prompting = prompting;
+    this.list = byId("objects");
+    session.on("objects selected view", () => this.render());
+    session.on("frame tracks", () => this.renderScores());
+    this.render();
+  }
+
+  render() {
+    const typing = this.list.contains(document.activeElement) && document.activeElement.matches(".name, [type=color]");
+    if (typing) return; // rendered when the field is left
+    const { session } = this;
+    const focused = document.activeElement?.closest?.("#objects [data-focus]")?.dataset.focus;
+    const rows = [...session.objects.values()].map((object) => this.row(object));
+    if (session.selected === null) rows.push(draftRow(rows.length === 0));
+    this.list.replaceChildren(...rows);
+    if (focused) this.list.querySelector(`[data-focus="${focused}"]`)?.focus();
+    this.renderScores();
+  }
+
+  row(object) {
+    const { session, prompting } = this;
+    const id = object.object_id,
+      hidden = session.hidden.has(id);
+    const row = document.createElement("li");
+    row.className = "object";
+    row.dataset.object = id;
+    row.classList.toggle("selected", id === session.selected);
+    if (id === session.selected) row.setAttribute("aria-current", "true");
+    row.onclick = () => session.select(id);
+    row.append(
+      this.color(object),
+      this.name(object),
+      score(),
+      button({
+        icon: hidden ? "eye-off" : "eye",
+        label: `${hidden ? "Show" : "Hide"} ${object.name}`,
+        focus: `eye-${id}`,
+        act: () => session.setHidden(id, !hidden),
+      }),
+      button({
+        icon: "trash",
+        label: `Remove ${object.name}`,
+        focus: `trash-${id}`,
+        act: () => prompting.remove(id),
+      }),
+    );
+    return row;
+  }
+
+  color(object) {
+    const input = document.createElement("input");
+    input.type = "color";
+    input.value = object.color;
+    input.setAttribute("aria-label", `Colour of ${object.name}`);
+    input.onclick = (event) => event.stopPropagation();
+    input.onchange = () => {
+      input.blur();
+      this.prompting.describe(object.object_id, { color: input.value });
+    };
+    return input;
+  }
+
+  name(object) {
+    const input = document.createElement("input");
+    input.className = "name";
+    input.value = object.name;
+    input.maxLength = 80;
+    input.spellcheck = false;
+    input.setAttribute("aria-label", `Name of object ${object.object_id}`);
+    input.onfocus = () => this.session.select(object.object_id);
+    input.onkeydown = (event) => {
+      if (event.key === "Escape") input.value = object.name;
+      if (event.key === "Enter" || event.key === "Escape") byId("canvas").focus();
+    };
+    input.onblur = () => {
+      const name = input.value.trim();
+      if (name && name !== object.name) this.prompting.describe(object.object_id, { name });
+      else input.value = object.name;
+      setTimeout(() => this.render());
+    };
+    return input;
+  }
+
+  renderScores() {
+    const { session } = this;
+    for (const row of this.list.querySelectorAll("[data-object]")) {
+      const track = session.tracks.get(Number(row.dataset.object));
+      const sure = track && confidence(track, session.frame);
+      const cell = row.querySelector(".score");
+      const here = track && present(track, session.frame);
+      cell.textContent = sure === undefined ? "" : here ? sure.toFixed(2) : "absent";
+      cell.title =
+        sure === undefined
+          ? ""
+          : `mask ${track.score[session.frame].toFixed(2)}, in the frame ${track.object_score[session.frame].toFixed(
+              2,
+            )}, ${track.area[session.frame]} pixels`;
+      cell.classList.toggle("weak", here && sure < WEAK_SCORE);
+    }
+  }
+
+  /** Move the focus into the selected object's name. */
+  rename() {
+    this.list.querySelector(".selected .name")?.select();
+    this.list.querySelector(".selected .name")?.focus();
+  }
+}
+
+function score() {
+  const cell = document.createElement("span");
+  cell.className = "score";
+  return cell;
+}
+
+function draftRow(first) {
+  const row = document.createElement("li");
+  row.className = "object draft selected";
+  row.innerHTML = '<span class="swatch"></span><span class="name"></span>';
+  row.querySelector(".name").textContent = first ? "click an object" : "click the new object";
+  return row;
+}
+
+function button({ icon, label, focus, act }) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.setAttribute("aria-label", label);
+  made.title = label;
+  made.dataset.focus = focus;
+  made.innerHTML = `<svg><use href="#i-${icon}"/></svg>`;
+  made.onclick = (event) => {
+    event.stopPropagation();
+    act();
+  };
+  return made;
+}

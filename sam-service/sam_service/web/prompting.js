@@ -1,0 +1,236 @@
+// Clicks, boxes and objects: what the user does becomes calls, in the order it was done, each of which can be undone.
+
+import { call, post } from "./api.js";
+import { History } from "./history.js";
+
+const ROUND = 100;
+
+/** Acts on one session. `changed` is told of the history and of prompts under way; `failed` of errors. */
+export class Prompting {
+  constructor(session, { pending, changed, failed, done }) {
+    Object.assign(this, { session, pending, changed, failed, done });
+    this.history = new History(changed);
+    this.queue = Promise.resolve();
+    this.waiting = 0;
+    this.draft = {}; // a new object; it has an id once its first prompt is answered
+  }
+
+  /** Run a task after the ones before it. Its failure is shown and does not stop the next. */
+  run(task) {
+    this.waiting += 1;
+    this.changed();
+    const result = this.queue
+      .then(task)
+      .catch(this.failed)
+      .finally(() => {
+        this.waiting -= 1;
+        this.changed();
+      });
+    this.queue = result;
+    return result;
+  }
+
+  click(point, positive) {
+    return this.prompt({ points: [point.map(round)], labels: [positive ? 1 : 0] });
+  }
+
+  box(box) {
+    return this.prompt({ box: box.map(round) });
+  }
+
+  /** Add points or a box to the selected object, or to a new one, on the current frame. */
+  prompt(added) {
+    const { session } = this;
+    const frame = session.frame;
+    const { draft } = this;
+    const mark = { points: [], labels: [], ...added, frame_idx: frame, object_id: session.selected };
+    this.pending.push(mark);
+    session.tell("view");
+    return this.run(() => this.send(mark.object_id, frame, added, draft)).finally(() => {
+      this.pending.splice(this.pending.indexOf(mark), 1);
+      session.tell("view");
+    });
+  }
+
+  async send(id, frame, added, draft) {
+    const { session } = this;
+    id ??= session.objects.has(draft.id) ? draft.id : null;
+    const before = id === null ? null : content(session.prompt(id, frame));
+    const started = performance.now();
+    const answer = await post(id === null ? "add-object" : "refine", {
+      session_id: session.id,
+      frame_idx: frame,
+      ...(id === null ? {} : { object_id: id }),
+      ...added,
+      mask_format: "rle",
+    });
+    const after = merged(before, added),
+      created = id === null;
+    this.note(answer.object_id, frame, after);
+    if (created) {
+      draft.id = answer.object_id;
+      await this.refresh();
+      if (draft === this.draft) session.select(answer.object_id);
+    }
+    session.applyMask(answer);
+    this.done(answer, performance.now() - started);
+    const object = { ...session.objects.get(answer.object_id) };
+    this.history.push({
+      label: added.box ? "box" : "click",
+      undo: () => this.restore(object, frame, before, created),
+      redo: () => this.restore(object, frame, after, created),
+    });
+  }
+
+  /** Bring an object's prompt on a frame to `wanted`; null takes it away, and with it an object that it had `created`. */
+  async restore(object, frame, wanted, created) {
+    const { session } = this;
+    const id = object.object_id;
+    session.seek(frame);
+    const target = { session_id: session.id, object_id: id };
+    if (wanted === null && created) {
+      await post("remove-object", target);
+    } else if (wanted === null) {
+      await post("clear-prompts", { ...target, frame_idx: frame });
+    } else {
+      await this.put(object, frame, wanted);
+    }
+    await this.refresh();
+    if (session.objects.has(id)) session.select(id);
+    if (wanted === null && session.objects.get(id)?.prompted_frames.length) await this.trackAgain(id, frame);
+  }
+
+  /** Prompt an object with exactly `wanted` on a frame; it is added where it does not exist. */
+  async put(object, frame, wanted) {
+    const { session } = this;
+    const exists = session.objects.has(object.object_id);
+    const body = { session_id: session.id, object_id: object.object_id, frame_idx: frame, ...wanted, mask_format: "rle" };
+    const answer = await post(
+      exists ? "refine" : "add-object",
+      exists ? { ...body, replace: true } : { ...body, name: object.name },
+    );
+    if (!exists) await this.change(object.object_id, { color: object.color });
+    this.note(object.object_id, frame, wanted);
+    session.applyMask(answer);
+  }
+
+  /** A frame whose last prompt was taken back gets the tracked mask again, unless a propagation does so anyway. */
+  async trackAgain(id, frame) {
+    if (this.session.job) return;
+    const answer = await post("propagate", {
+      session_id: this.session.id,
+      start_frame: frame,
+      end_frame: frame,
+      object_ids: [id],
+      mask_format: "rle",
+    });
+    for (const { objects } of answer.frames) objects.forEach((mask) => this.session.applyMask(mask));
+  }
+
+  /** Note a prompt as the service has it now, without asking. */
+  note(id, frame, prompt) {
+    const { session } = this;
+    const object = session.objects.get(id);
+    if (object && !object.prompted_frames.includes(frame)) object.prompted_frames.push(frame);
+    session.prompts.set(`${id}:${frame}`, {
+      object_id: id,
+      frame_idx: frame,
+      mask: false,
+      box: null,
+      points: [],
+      labels: [],
+      ...prompt,
+    });
+    session.tell("objects");
+  }
+
+  async refresh() {
+    const info = await call(`sessions/${this.session.id}`);
+    this.session.applyObjects(info.objects, info.prompts);
+  }
+
+  /** Choose to click a new object next. */
+  newObject() {
+    this.draft = {};
+    this.session.select(null);
+  }
+
+  remove(id) {
+    const { session } = this;
+    return this.run(async () => {
+      const object = { ...session.objects.get(id) };
+      const prompts = session.promptsOf(id);
+      await post("remove-object", { session_id: session.id, object_id: id });
+      await this.refresh();
+      const restorable = prompts.length && prompts.every((prompt) => !prompt.mask);
+      if (!restorable) return;
+      this.history.push({
+        label: "removal of an object",
+        undo: () => this.bringBack(object, prompts),
+        redo: async () => {
+          await post("remove-object", { session_id: session.id, object_id: id });
+          await this.refresh();
+        },
+      });
+    });
+  }
+
+  /** Add a removed object again with all its prompts, one that says where it is first. */
+  async bringBack(object, prompts) {
+    const first = prompts.find((prompt) => prompt.box || prompt.labels.includes(1));
+    for (const prompt of [first, ...prompts.filter((other) => other !== first)]) {
+      await this.put(object, prompt.frame_idx, content(prompt));
+      await this.refresh();
+    }
+    this.session.select(object.object_id);
+  }
+
+  /** Change an object's name or colour. */
+  describe(id, wanted) {
+    const { session } = this;
+    const object = session.objects.get(id);
+    const before = Object.fromEntries(Object.keys(wanted).map((key) => [key, object[key]]));
+    if (Object.keys(wanted).every((key) => wanted[key] === before[key])) return Promise.resolve();
+    return this.run(async () => {
+      await this.change(id, wanted);
+      this.history.push({
+        label: "name" in wanted ? "name" : "colour",
+        undo: () => this.change(id, before),
+        redo: () => this.change(id, wanted),
+      });
+    });
+  }
+
+  async change(id, wanted) {
+    const answer = await call(`sessions/${this.session.id}/objects/${id}`, { method: "PATCH", body: wanted });
+    const object = this.session.objects.get(id);
+    if (object) Object.assign(object, answer);
+    this.session.tell("objects");
+  }
+
+  undo() {
+    return this.run(() => this.history.undo());
+  }
+
+  redo() {
+    return this.run(() => this.history.redo());
+  }
+}
+
+/** What a prompt holds, in the form that a call takes; null where it holds nothing. */
+function content(prompt) {
+  if (!prompt) return null;
+  const { points, labels, box } = prompt;
+  const found = { ...(points.length ? { points, labels } : {}), ...(box ? { box } : {}) };
+  return Object.keys(found).length ? found : null;
+}
+
+/** What a prompt holds once `added` comes on top: points add up, a new box takes the place of an earlier one. */
+function merged(before, added) {
+  const points = [...(before?.points ?? []), ...(added.points ?? [])];
+  const labels = [...(before?.labels ?? []), ...(added.labels ?? [])];
+  const box = added.box ?? before?.box;
+  return { ...(points.length ? { points, labels } : {}), ...(box ? { box } : {}) };
+}
+
+const round = (value) => Math.round(value * ROUND) / ROUND;

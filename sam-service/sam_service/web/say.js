@@ -1,0 +1,42 @@
+// Words to the user: short messages on screen, and for screen readers.
+
+const toasts = document.getElementById("toasts");
+const status = document.getElementById("status");
+const SHOWN_MS = 6000,
+  FAILURE_SHOWN_MS = 12000;
+
+/** Say something to screen readers only. */
+export function announce(text) {
+  status.textContent = text;
+}
+
+/** Show a message for a while. */
+export function tell(text, failed = false) {
+  if ([...toasts.children].some((shown) => shown.dataset.text === text)) return;
+  const toast = document.createElement("div");
+  toast.className = failed ? "toast failed" : "toast";
+  toast.dataset.text = text;
+  const words = document.createElement("p");
+  words.textContent = sentence(text);
+  const close = document.createElement("button");
+  close.type = "button";
+  close.textContent = "×";
+  close.setAttribute("aria-label", "Close this message");
+  close.onclick = () => toast.remove();
+  toast.append(words, close);
+  toasts.append(toast);
+  setTimeout(() => toast.remove(), failed ? FAILURE_SHOWN_MS : SHOWN_MS);
+}
+
+/** Show what went wrong, unless it was an abort. */
+export function failed(error) {
+  if (error.name === "AbortError") return;
+  tell(error.message, true);
+  if (error.status === undefined && error.constructor.name === "TypeError") console.error(error);
+}
+
+/** With a capital letter and a full stop. */
+export function sentence(text) {
+  const words = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(words) ? words : `${words}.`;
+}

@@ -1,0 +1,169 @@
+// What the page knows of its session. Everything here is the service's word; views listen and draw.
+
+import { weakFrames } from "./tracks.js";
+
+const NO_COLOR = "#9aa3b2";
+
+/** The open session. Tells listeners what changed: info, objects, frame, selected, masks, tracks, job, range, view. */
+export class Session {
+  constructor(info) {
+    this.id = info.session_id;
+    this.frame = 0;
+    this.selected = null; // an object id; null is a new object that has no click yet
+    this.hidden = new Set();
+    this.range = [null, null];
+    this.tracks = new Map(); // object id -> {score: [], object_score: [], area: []}, by frame, with holes
+    this.job = null; // the propagation under way
+    this.ended = null; // the one before it
+    this.listeners = new Map();
+    this.objects = new Map();
+    this.apply(info);
+    this.selected = this.objects.size ? [...this.objects.keys()][0] : null;
+  }
+
+  on(names, listener) {
+    for (const name of names.split(" ")) {
+      if (!this.listeners.has(name)) this.listeners.set(name, []);
+      this.listeners.get(name).push(listener);
+    }
+  }
+
+  tell(name, detail) {
+    for (const listener of this.listeners.get(name) || []) listener(detail);
+  }
+
+  /** Take over the service's state. */
+  apply(info) {
+    const was = this.job;
+    this.info = info;
+    this.masked = new Set(info.frames_with_masks);
+    this.job = info.running;
+    if (this.job?.job_id === this.ended?.job_id) this.ended = null;
+    this.applyObjects(info.objects, info.prompts);
+    this.tell("info");
+    if (was || this.job) this.tell("job", this.job ? "running" : "lost");
+  }
+
+  /** Take over objects and prompts; what is gone loses its masks. */
+  applyObjects(objects, prompts) {
+    const before = this.objects;
+    this.objects = new Map(objects.map((object) => [object.object_id, object]));
+    this.prompts = new Map(prompts.map((prompt) => [promptKey(prompt.object_id, prompt.frame_idx), prompt]));
+    const without = [...before.keys()].filter((id) => !this.objects.get(id)?.prompted_frames.length);
+    for (const id of without) this.tracks.delete(id);
+    if (this.selected !== null && !this.objects.has(this.selected)) this.selected = [...this.objects.keys()].at(-1) ?? null;
+    this.tell("objects");
+    if (without.length) this.tell("masks", { without });
+  }
+
+  /** Take over an object's mask on a frame, `mask` being its RLE. */
+  applyMask(mask) {
+    this.noteMask(mask);
+    this.tell("masks", { frame: mask.frame_idx, objects: [mask] });
+    this.tell("tracks");
+  }
+
+  /** Take over a job's start or end. An end that is known already stays the end. */
+  applyJob(job) {
+    if (job.state === "interrupted") return; // the service stops, and goes on with it when it is back
+    if (job.state === "running") {
+      if (this.ended?.job_id === job.job_id || this.job?.job_id === job.job_id) return;
+      this.job = job;
+    } else {
+      if (this.ended?.job_id === job.job_id) return;
+      this.job = null;
+      this.ended = job;
+    }
+    this.tell("job", job.state);
+  }
+
+  /** Take over a frame of a running propagation. */
+  applyFrame(event) {
+    for (const mask of event.objects) this.noteMask(mask);
+    if (this.job?.job_id === event.job_id)
+      Object.assign(this.job, { done: event.done, total: event.total, frames_per_second: event.frames_per_second });
+    this.tell("masks", { frame: event.frame_idx, objects: event.objects });
+    this.tell("tracks");
+    this.tell("job", "frame");
+    this.tell("tracked", event.frame_idx);
+  }
+
+  noteMask(mask) {
+    this.masked.add(mask.frame_idx);
+    const track = this.track(mask.object_id);
+    for (const column of ["score", "object_score", "area"]) track[column][mask.frame_idx] = mask[column];
+  }
+
+  track(id) {
+    if (!this.tracks.has(id)) this.tracks.set(id, { score: [], object_score: [], area: [] });
+    return this.tracks.get(id);
+  }
+
+  /** Take over the columns of `/tracks`. */
+  applyTracks(answer) {
+    this.tracks.clear();
+    for (const columns of answer.objects) {
+      const track = this.track(columns.object_id);
+      columns.frames.forEach((frame, at) => {
+        for (const column of ["score", "object_score", "area"]) track[column][frame] = columns[column][at];
+      });
+    }
+    this.tell("tracks");
+  }
+
+  get lastFrame() {
+    return Math.max(0, this.info.num_frames - 1);
+  }
+
+  get ready() {
+    return this.info.frames_ready;
+  }
+
+  seek(frame) {
+    const target = Math.min(this.lastFrame, Math.max(0, Math.round(frame)));
+    if (target === this.frame) return;
+    this.frame = target;
+    this.tell("frame");
+  }
+
+  select(id) {
+    if (id === this.selected) return;
+    this.selected = id;
+    this.tell("selected");
+  }
+
+  setHidden(id, hidden) {
+    if (hidden) this.hidden.add(id);
+    else this.hidden.delete(id);
+    this.tell("view");
+  }
+
+  setRange(range) {
+    const [from, to] = range;
+    this.range = from !== null && to !== null && from > to ? [to, from] : range;
+    this.tell("range");
+  }
+
+  prompt(id, frame) {
+    return this.prompts.get(promptKey(id, frame));
+  }
+
+  promptsOf(id) {
+    return [...this.prompts.values()].filter((prompt) => prompt.object_id === id);
+  }
+
+  color(id) {
+    return this.objects.get(id)?.color ?? NO_COLOR;
+  }
+
+  name(id) {
+    return this.objects.get(id)?.name ?? `object ${id}`;
+  }
+
+  /** Frames where a mask should be looked at, ascending. */
+  weak() {
+    return weakFrames([...this.tracks.entries()].filter(([id]) => this.objects.has(id)).map(([, track]) => track));
+  }
+}
+
+export const promptKey = (id, frame) => `${id}:${frame}`;

@@ -1,0 +1,253 @@
+// The timeline: thumbnails, a lane for each object with how sure the service is of it, prompts, marks and the playhead.
+
+import { Thumbs } from "./thumbs.js";
+import { confidence, isWeak, present } from "./tracks.js";
+
+const RULER = 16,
+  THUMBS_END = 62,
+  LANE = 22;
+
+/** Draws and drives the timeline of a session. */
+export class Timeline {
+  constructor(session, seek) {
+    this.session = session;
+    this.seek = seek;
+    this.host = document.getElementById("timeline");
+    this.names = document.getElementById("timeline-names");
+    this.lanes = document.getElementById("lanes");
+    this.playhead = document.getElementById("playhead");
+    this.thumbs = new Thumbs(session);
+    this.closing = new AbortController();
+    const { signal } = this.closing;
+    this.host.addEventListener("pointerdown", (event) => this.onDown(event), { signal });
+    this.host.addEventListener("pointermove", (event) => this.dragging && this.onDrag(event), { signal });
+    this.host.addEventListener("pointerup", () => this.endDrag(), { signal });
+    this.host.addEventListener("pointercancel", () => this.endDrag(), { signal });
+    this.resizing = new ResizeObserver(() => this.layout());
+    this.resizing.observe(this.host);
+    session.on("objects selected", () => this.layout());
+    session.on("tracks range view info", () => this.redraw());
+    session.on("frame", () => this.drawPlayhead());
+    session.on("info", () => this.width && this.thumbs.layout(this.width));
+  }
+
+  get frames() {
+    return Math.max(1, this.session.info.num_frames);
+  }
+
+  /** The left edge of a frame, CSS pixels. */
+  x(frame) {
+    return (frame / this.frames) * this.width;
+  }
+
+  layout() {
+    const { session } = this;
+    const ids = [...session.objects.keys()];
+    this.width = this.host.clientWidth;
+    this.height = THUMBS_END + Math.max(1, ids.length) * LANE;
+    this.host.style.height = `${this.height}px`;
+    this.names.replaceChildren(
+      ...ids.map((id) => {
+        const name = document.createElement("div");
+        name.textContent = session.name(id);
+        name.classList.toggle("selected", id === session.selected);
+        return name;
+      }),
+    );
+    if (this.width) this.thumbs.layout(this.width);
+    this.redraw();
+  }
+
+  redraw() {
+    if (this.dirty) return;
+    this.dirty = true;
+    requestAnimationFrame(() => {
+      this.dirty = false;
+      this.drawLanes();
+      this.drawPlayhead();
+    });
+  }
+
+  sized(canvas) {
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = Math.round(this.width * ratio);
+    canvas.height = Math.round(this.height * ratio);
+    canvas.style.width = `${this.width}px`;
+    canvas.style.height = `${this.height}px`;
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    return context;
+  }
+
+  drawLanes() {
+    if (!this.width) return;
+    const { session } = this;
+    const context = this.sized(this.lanes);
+    this.colors = Object.fromEntries(
+      ["line", "muted", "weak", "accent", "raised"].map((name) => [name, token(this.host, name)]),
+    );
+    this.drawRuler(context);
+    if (session.ready < session.info.num_frames) this.drawUnread(context);
+    [...session.objects.keys()].forEach((id, row) => this.drawLane(context, id, THUMBS_END + row * LANE));
+    this.drawRange(context);
+  }
+
+  drawRuler(context) {
+    const { fps } = this.session.info;
+    context.font = "10px system-ui, sans-serif";
+    context.fillStyle = this.colors.muted;
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600].find((seconds) => this.x(seconds * fps) >= 64) || 1200;
+    for (let seconds = 0; seconds * fps < this.frames; seconds += step) {
+      const x = this.x(seconds * fps);
+      context.fillRect(x, RULER - 5, 1, 5);
+      if (x < this.width - 34) context.fillText(clock(seconds, step < 1), x + 4, RULER - 5);
+    }
+  }
+
+  drawUnread(context) {
+    const x = this.x(this.session.ready);
+    context.globalAlpha = 0.75;
+    context.fillStyle = this.colors.raised;
+    context.fillRect(x, RULER, this.width - x, this.height - RULER);
+    context.globalAlpha = 1;
+  }
+
+  /** One object's lane: a column for each pixel, as high as the lowest confidence of its frames; weak ones underlined. */
+  drawLane(context, id, top) {
+    const { session } = this;
+    const track = session.tracks.get(id),
+      floor = top + LANE - 4,
+      height = LANE - 8;
+    context.fillStyle = this.colors.line;
+    context.fillRect(0, floor, this.width, 1);
+    if (track) {
+      context.globalAlpha = session.hidden.has(id) ? 0.35 : 1;
+      const columns = Math.min(this.frames, Math.ceil(this.width));
+      for (let column = 0; column < columns; column++)
+        this.drawColumn(context, track, session.color(id), column, columns, floor, height);
+      context.globalAlpha = 1;
+    }
+    for (const frame of session.objects.get(id).prompted_frames)
+      this.drawPrompted(context, this.x(frame + 0.5), floor - height / 2);
+  }
+
+  drawColumn(context, track, color, column, columns, floor, height) {
+    const first = Math.floor((column * this.frames) / columns),
+      end = Math.max(first + 1, Math.floor(((column + 1) * this.frames) / columns));
+    let lowest = 2,
+      weak = false,
+      shown = false;
+    for (let frame = first; frame < end; frame++) {
+      const score = confidence(track, frame);
+      if (score === undefined) continue;
+      weak ||= isWeak(track, frame);
+      shown ||= present(track, frame);
+      lowest = Math.min(lowest, score);
+    }
+    if (lowest > 1.5) return;
+    const x = Math.round(this.x(first)),
+      wide = Math.max(1, Math.round(this.x(end)) - x);
+    const tall = shown ? Math.max(3, Math.round(lowest * height)) : 1;
+    context.fillStyle = color;
+    context.fillRect(x, floor - tall, wide, tall);
+    if (!weak) return;
+    context.fillStyle = this.colors.weak;
+    context.fillRect(x, floor + 1, Math.max(2, wide), 3);
+  }
+
+  drawPrompted(context, x, y) {
+    context.beginPath();
+    context.moveTo(x, y - 5);
+    context.lineTo(x + 5, y);
+    context.lineTo(x, y + 5);
+    context.lineTo(x - 5, y);
+    context.closePath();
+    context.fillStyle = "#fff";
+    context.fill();
+    context.lineWidth = 1.5;
+    context.strokeStyle = "#14171c";
+    context.stroke();
+  }
+
+  drawRange(context) {
+    const [from, to] = this.session.range;
+    if (from === null && to === null) return;
+    const left = this.x(from ?? 0),
+      right = this.x((to ?? this.session.lastFrame) + 1);
+    context.fillStyle = "rgb(0 0 0 / 45%)";
+    context.fillRect(0, RULER, left, this.height - RULER);
+    context.fillRect(right, RULER, this.width - right, this.height - RULER);
+    context.fillStyle = this.colors.accent;
+    context.fillRect(left, RULER - 3, right - left, 3);
+    context.fillRect(left, RULER - 3, 2, this.height);
+    context.fillRect(right - 2, RULER - 3, 2, this.height);
+  }
+
+  drawPlayhead() {
+    const { session } = this;
+    this.host.setAttribute("aria-valuemax", session.lastFrame);
+    this.host.setAttribute("aria-valuenow", session.frame);
+    this.host.setAttribute("aria-valuetext", `frame ${session.frame} of ${session.info.num_frames}`);
+    if (!this.width) return;
+    const context = this.sized(this.playhead);
+    const x = Math.round(this.x(session.frame + 0.5));
+    for (const [color, width] of [
+      ["#0b0d11", 4],
+      ["#fff", 2],
+    ]) {
+      context.fillStyle = color;
+      context.fillRect(x - width / 2, 4, width, this.height - 4);
+    }
+    context.beginPath();
+    context.moveTo(x - 6, 1);
+    context.lineTo(x + 6, 1);
+    context.lineTo(x, 11);
+    context.closePath();
+    context.fillStyle = "#fff";
+    context.fill();
+    context.strokeStyle = "#0b0d11";
+    context.stroke();
+  }
+
+  onDown(event) {
+    if (event.button !== 0) return;
+    this.host.setPointerCapture(event.pointerId);
+    this.dragging = true;
+    this.onDrag(event);
+    const { top } = this.host.getBoundingClientRect();
+    const id = [...this.session.objects.keys()][Math.floor((event.clientY - top - THUMBS_END) / LANE)];
+    if (event.clientY - top > THUMBS_END && id !== undefined) this.session.select(id);
+  }
+
+  onDrag(event) {
+    const { left } = this.host.getBoundingClientRect();
+    this.seek(Math.floor(((event.clientX - left) / this.width) * this.frames));
+  }
+
+  endDrag() {
+    this.dragging = false;
+  }
+
+  close() {
+    this.closing.abort();
+    this.resizing.disconnect();
+    this.thumbs.close();
+    this.names.replaceChildren();
+  }
+}
+
+/** A colour of the style sheet, as the canvas takes it. */
+function token(element, name) {
+  const before = element.style.color;
+  element.style.color = `var(--${name})`;
+  const found = getComputedStyle(element).color;
+  element.style.color = before;
+  return found;
+}
+
+/** Seconds as m:ss, with tenths where `fine`. */
+export function clock(seconds, fine = false) {
+  const whole = Math.floor(seconds / 60),
+    rest = seconds - whole * 60;
+  return `${whole}:${fine ? rest.toFixed(1).padStart(4, "0") : String(Math.floor(rest)).padStart(2, "0")}`;
+}

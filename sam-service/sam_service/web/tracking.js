@@ -1,0 +1,121 @@
+// Carrying objects through the clip: whole, forward, back or a range; progress while it runs, and cancelling.
+
+import { post } from "./api.js";
+import { announce, tell } from "./say.js";
+
+const byId = (id) => document.getElementById(id);
+
+/** Starts and shows propagations of a session. */
+export class Tracking {
+  constructor(session, failed) {
+    this.session = session;
+    this.failed = failed;
+    this.legs = []; // propagations that are still to come after the one that runs
+    this.note = byId("track-note");
+    byId("follow").checked = true;
+    session.on("job", (what) => this.onJob(what));
+    session.on("objects range", () => this.render());
+    session.on("tracked", (frame) => byId("follow").checked && session.seek(frame));
+    this.render();
+  }
+
+  get promptedFrames() {
+    return [...this.session.objects.values()].flatMap((object) => object.prompted_frames).sort((a, b) => a - b);
+  }
+
+  /** Start: "all", "forward", "back" or "range". */
+  start(kind) {
+    const { session } = this;
+    if (session.job) return;
+    if (!this.promptedFrames.length) return tell("Click an object first; then it can be tracked.");
+    this.note.textContent = "";
+    this.legs = this.plan(kind);
+    this.next();
+  }
+
+  plan(kind) {
+    const {
+      session,
+      promptedFrames: [first],
+    } = this;
+    const start = session.frame;
+    if (kind === "forward") return [{ start_frame: start, direction: "forward" }];
+    if (kind === "back") return [{ start_frame: start, direction: "backward" }];
+    if (kind === "all") return [{ direction: first > 0 ? "both" : "forward" }];
+    const [from, to] = [session.range[0] ?? 0, session.range[1] ?? session.lastFrame];
+    const prompted = this.promptedFrames.find((frame) => frame >= from && frame <= to) ?? from;
+    const ahead = { start_frame: prompted, end_frame: to, direction: "forward" };
+    return prompted > from ? [ahead, { start_frame: prompted - 1, end_frame: from, direction: "backward" }] : [ahead];
+  }
+
+  async next() {
+    const leg = this.legs.shift();
+    if (!leg) return;
+    try {
+      const job = await post("propagate", { session_id: this.session.id, ...leg, background: true, mask_format: "none" });
+      this.session.applyJob(job);
+    } catch (error) {
+      this.legs = [];
+      this.failed(error);
+    }
+  }
+
+  async cancel() {
+    if (!this.session.job) return;
+    this.legs = [];
+    byId("tracking-text").textContent = "Cancelling…";
+    try {
+      await post(`sessions/${this.session.id}/cancel`);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  /** What became of the job: running, frame, done, cancelled, failed, or lost when the service was restarted. */
+  onJob(what) {
+    const { ended } = this.session;
+    if (what === "running") {
+      this.note.textContent = "";
+      announce("Tracking");
+    } else if (what === "done") {
+      this.say(`${ended.done} frames in ${ended.elapsed_s.toFixed(1)} s, ${ended.frames_per_second.toFixed(1)} a second.`);
+      this.next();
+    } else if (what === "cancelled") {
+      this.say(`Cancelled after ${ended.done} frames, which are kept.`);
+    } else if (what === "failed") {
+      this.legs = [];
+      this.failed(new Error(ended.error?.detail ?? "The propagation failed."));
+    } else if (what === "lost") {
+      this.legs = [];
+      this.say("Tracking ended while the connection was lost; the frames that were done are kept.");
+    }
+    this.render();
+  }
+
+  say(text) {
+    this.note.textContent = text;
+    announce(text);
+  }
+
+  render() {
+    const { session } = this;
+    const { job } = session;
+    byId("tracking").hidden = !job;
+    byId("track-buttons").hidden = Boolean(job);
+    const [from, to] = session.range;
+    byId("range-label").textContent = from === null && to === null ? "I – O" : `${from ?? 0} – ${to ?? session.lastFrame}`;
+    byId("track-range").disabled = from === null && to === null;
+    for (const id of ["track-all", "track-back", "track-forward"]) byId(id).disabled = !this.promptedFrames.length;
+    if (job) this.renderJob(job);
+  }
+
+  renderJob({ done, total, frames_per_second: rate }) {
+    byId("tracking-text").textContent = this.legs.length ? "Tracking (1 of 2)" : "Tracking";
+    byId("tracking-progress").value = total ? done / total : 0;
+    const left = rate > 0 ? `, ${remaining((total - done) / rate)} left` : "";
+    byId("tracking-facts").textContent = `${done} of ${total} frames${rate > 0 ? `, ${rate.toFixed(1)} a second` : ""}${left}`;
+  }
+}
+
+const remaining = (seconds) =>
+  seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;

@@ -1,0 +1,216 @@
+"""The process that decodes: what it may not do, and what the service makes of its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from sam_service.errors import CapacityError, EngineError, NotAVideo, ServiceError, TooLarge
+from sam_service.video.extract import Extraction
+from sam_service.video.frames import FrameStore
+from sam_service.video.launch import Spares
+from sam_service.video.limits import VideoLimits
+from sam_service.video.manifest import FrameOptions
+from sam_service.video.process import DecodingProcess
+from sam_service.video.reading import Job
+
+from tests import clips
+
+LONG = Job(0, 1, None, 640, 480, 85)
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pictures, more than a socket holds."""
+    return clips.write_video(tmp_path_factory.mktemp("long") / "clip.avi", 200, 640, 480, codec="MJPG")
+
+
+@pytest.fixture
+def process(long_clip: Path) -> Iterator[DecodingProcess]:
+    with DecodingProcess(long_clip, VideoLimits(max_silence_s=3)) as opened:
+        opened.open()
+        yield opened
+
+
+def pid_of(process: DecodingProcess) -> int:
+    assert process._started is not None
+    return process._started.process.pid
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (signal.SIGSEGV, NotAVideo, "decoder_crashed"),
+        (signal.SIGABRT, NotAVideo, "decoder_crashed"),
+        (signal.SIGXCPU, NotAVideo, "decoder_stuck"),
+        (signal.SIGKILL, CapacityError, "decoder_killed"),
+        (signal.SIGTERM, EngineError, "extraction_failed"),
+        (signal.SIGSTOP, EngineError, "decoder_silent"),
+    ],
+)
+def test_each_end_of_a_process_has_its_error(
+    process: DecodingProcess, number: int, kind: type[ServiceError], code: str
+) -> None:
+    frames = process.frames(LONG)
+    next(frames)
+    os.kill(pid_of(process), number)
+    with pytest.raises(kind) as caught:
+        for _ in frames:
+            pass
+    assert caught.value.code == code
+
+
+def test_a_crash_is_the_videos_fault_and_remembered(long_clip: Path, tmp_path: Path) -> None:
+    process = DecodingProcess(long_clip, VideoLimits())
+    store = FrameStore.create(tmp_path, process.open(), FrameOptions())
+    work = Extraction(long_clip, store)
+    os.kill(pid_of(process), signal.SIGSEGV)
+    work.start(process)
+    work.join(30)
+    assert FrameStore.open(tmp_path).error is not None
+    assert not FrameStore.open(tmp_path).needs_extraction
+
+
+def test_a_process_that_was_killed_may_be_tried_again(long_clip: Path, tmp_path: Path) -> None:
+    process = DecodingProcess(long_clip, VideoLimits())
+    store = FrameStore.create(tmp_path, process.open(), FrameOptions(max_frames=3))
+    work = Extraction(long_clip, store)
+    os.kill(pid_of(process), signal.SIGKILL)
+    work.start(process)
+    work.join(30)
+    assert isinstance(store.error, CapacityError)
+    work.start()
+    work.join(30)
+    assert store.complete
+    assert store.num_frames == 3
+
+
+def test_too_little_memory_for_the_pictures(tmp_path: Path) -> None:
+    path = clips.write_video(tmp_path / "4k.mp4", 2, 3840, 2160)
+    with pytest.raises(TooLarge) as caught, DecodingProcess(path, VideoLimits(max_memory_bytes=64 << 20)) as process:
+        process.open()
+        list(process.frames(Job(0, 1, None, 3840, 2160, 85)))
+    assert caught.value.code == "too_much_memory"
+
+
+def test_a_picture_that_takes_too_long_ends_the_process(process: DecodingProcess) -> None:
+    """The limit is set anew for each picture, so the process comes far with little, and not on when it is stuck."""
+    limits = psutil.Process(pid_of(process)).rlimit(psutil.RLIMIT_CPU)
+    assert limits[0] <= VideoLimits().max_frame_cpu_s + 2
+
+
+def test_what_is_confined(process: DecodingProcess, long_clip: Path) -> None:
+    next(process.frames(LONG))
+    child = psutil.Process(pid_of(process))
+    assert child.nice() >= 5
+    assert child.rlimit(psutil.RLIMIT_FSIZE) == child.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert child.rlimit(psutil.RLIMIT_NOFILE)[1] <= 64
+    assert child.rlimit(psutil.RLIMIT_AS)[1] < VideoLimits().max_memory_bytes + (1 << 30)
+    assert not any("torch" in region.path for region in child.memory_maps())
+    assert "SAM2_API_KEY" not in child.environ()
+    opened = child.open_files()
+    assert {file.path for file in opened} == {str(long_clip)}
+
+
+CONFINED = """
+import os, pathlib, socket, sys
+from sam_service.video.confine import confine
+video = os.open(sys.argv[1], os.O_RDONLY)
+guards = confine(video, 1 << 30)
+for name, attempt in {
+    "read": lambda: open("/etc/passwd"),
+    "write": lambda: open(sys.argv[1] + ".new", "w"),
+    "list": lambda: os.listdir("/"),
+    "run": lambda: os.execv("/bin/true", ["true"]),
+    "connect": lambda: socket.create_connection(("127.0.0.1", int(sys.argv[2])), 1),
+    "signal": lambda: os.kill(os.getppid(), 0),
+}.items():
+    try:
+        attempt()
+    except PermissionError:
+        print(name, end=" ")
+assert open(f"/dev/fd/{video}", "rb").read(4)
+print(*guards)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock is Linux's")
+def test_a_confined_process_sees_nothing_but_its_video(long_clip: Path, service: str) -> None:
+    port = service.rsplit(":", 1)[1]
+    run = subprocess.run([sys.executable, "-c", CONFINED, long_clip, port], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    if "landlock" not in run.stdout:
+        pytest.skip("this kernel has no Landlock")
+    assert run.stdout.split()[:4] == ["read", "write", "list", "run"]
+
+
+def test_cancelling_while_nobody_takes_frames(process: DecodingProcess) -> None:
+    frames = process.frames(LONG)
+    next(frames)
+    process.kill()
+    with pytest.raises(ServiceError):
+        list(frames)
+    process.close()
+    process.close()
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from sam_service.video.limits import VideoLimits
+from sam_service.video.process import DecodingProcess
+process = DecodingProcess(Path(sys.argv[1]), VideoLimits())
+process.open()
+print(process._started.process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_no_process_outlives_the_service(long_clip: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, long_clip], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    children = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    gone, alive = psutil.wait_procs(children, 20)
+    assert not alive
+    assert gone
+
+
+def test_a_spare_that_died_is_replaced() -> None:
+    spares = Spares()
+    first = spares.take()
+    first.close()
+    spares.refill()
+    assert spares._spare is not None
+    waiting = spares._spare.result()
+    waiting.process.kill()
+    while waiting.process.poll() is None:
+        time.sleep(0.01)
+    second = spares.take()
+    assert second.process.poll() is None
+    second.close()
+    spares.close()
+
+
+def test_the_decoders_messages_are_in_the_log_and_nowhere_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = clips.write_video(tmp_path / "whole.mp4", frames=24)
+    path = clips.cut_off(whole, tmp_path / "cut.mp4", 0.6)
+    capfd.readouterr()
+    with caplog.at_level("INFO"), pytest.raises(NotAVideo) as caught, DecodingProcess(path, VideoLimits()) as process:
+        process.open()
+    assert "moov" in caplog.text
+    assert "moov" not in caught.value.message
+    assert "0x" not in caught.value.message
+    assert capfd.readouterr().err == ""

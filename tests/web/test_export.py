@@ -1,0 +1,72 @@
+"""The export dialog: what the browser downloads is the whole file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import pytest
+from playwright.sync_api import expect
+from sam_service.client import VideoSession
+from sam_service.demo_clip import CLICK
+
+from tests.web.studio import Studio
+
+
+@pytest.fixture
+def tracked(video: VideoSession) -> VideoSession:
+    """Two objects, the first with masks on frames 0 to 3."""
+    video.add_object(points=[list(CLICK)])
+    list(video.propagate(end_frame=3))
+    video.add_object(points=[[500, 80]])
+    return video
+
+
+def download(studio: Studio, format_name: str, folder: Path) -> Path:
+    """Export in a format by the dialog."""
+    studio.press("e")
+    studio.page.locator(f"#export-formats [value='{format_name}']").check()
+    with studio.page.expect_download() as waiting:
+        studio.page.locator("#export-go").click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    expect(studio.page.locator("#export-dialog")).to_be_hidden()
+    return path
+
+
+def test_files_are_downloaded_and_open(studio: Studio, tracked: VideoSession, tmp_path: Path) -> None:
+    studio.open(tracked.session_id)
+    expect(studio.page.locator("#objects input.name")).to_have_count(2)
+    studio.press("2", "v", "i", ".", ".", ".", "o")
+    studio.shown(3)
+    coco = json.loads(download(studio, "coco", tmp_path).read_bytes())
+    assert [annotation["category_id"] for annotation in coco["annotations"]] == [1] * 4, "the hidden object is left out"
+    davis = download(studio, "davis", tmp_path)
+    with zipfile.ZipFile(davis) as archive:
+        assert archive.testzip() is None
+        assert len([name for name in archive.namelist() if name.endswith(".png")]) == 4
+    reader = cv2.VideoCapture(str(download(studio, "webm", tmp_path)))
+    frames = 0
+    while reader.read()[0]:
+        frames += 1
+    assert frames == 4
+    assert davis.name.startswith("ball"), "named after the video"
+
+
+def test_what_cannot_be_exported_is_said_in_the_dialog(studio: Studio, tracked: VideoSession) -> None:
+    studio.open(tracked.session_id)
+    expect(studio.page.locator("#objects input.name")).to_have_count(2)
+    studio.press("e")
+    for box in studio.page.locator("#export-objects input").all():
+        box.uncheck()
+    studio.page.locator("#export-go").click()
+    expect(studio.page.locator("#export-error")).to_contain_text("at least one object")
+    studio.page.locator("#export-objects input").first.check()
+    studio.page.fill("[name=start_frame] >> visible=true", "3")
+    studio.page.fill("[name=end_frame]", "1")
+    studio.page.locator("#export-go").click()
+    expect(studio.page.locator("#export-error")).to_contain_text("frame")
+    studio.page.locator("#export-close").click()
+    expect(studio.page.locator("#export-dialog")).to_be_hidden()
