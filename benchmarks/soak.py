@@ -3,10 +3,11 @@
 
     .venv/bin/python benchmarks/soak.py --minutes 30 --out soak.json
 
-The service runs as a process of its own. Some clients open, click, correct, propagate in every way and delete; others reset their
-connections in the middle of uploads and streams and leave their sessions behind, to expire. Every few seconds resident memory,
-open files, threads, disk space and sessions are read. A growth is the slope of the line through the samples, the first third left
-out, over the time that they span. Exit code 1 where one is over its limit, or an answer was a failure of the service's own.
+The service runs as a process of its own. Some clients open, click, correct, propagate in every way and delete; others reset
+their connections in the middle of uploads and streams and leave their sessions behind, to expire. Every few seconds resident
+memory, open files, threads, disk space and sessions are read. A growth is the slope of the line through the samples, the first
+third left out, over the time that they span. Exit code 1 where one is over its limit, or an answer was a failure of the
+service's own.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ LIMITS = {"rss_mib": 50.0, "handles": 8.0, "threads": 4.0, "disk_mib": 50.0, "se
 TTL_S = 60
 OPTIONS = {"SESSION_TTL_S": str(TTL_S), "MAX_SESSIONS": "12", "TORCH_NUM_THREADS": "1", "SAM2_IMAGE_SIZE": "256",
            "FEATURE_CACHE_MB": "64"}
-ACCEPTED = ("application/json", "application/x-ndjson", "text/event-stream")
+NDJSON = "application/x-ndjson"
+ACCEPTED = ("application/json", NDJSON, "text/event-stream")
 
 
 class Soak:
@@ -120,7 +122,7 @@ class Soak:
     def _send_and_reset(self, path: str, kind: str, body: bytes, part: float, read: int) -> None:
         """Send a part of a request, read some bytes of its answer, and tear the connection down."""
         host, port = self.url.removeprefix("http://").split(":")
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nAccept: application/x-ndjson\r\nContent-Length: "
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nAccept: {NDJSON}\r\nContent-Length: "
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 30) as connection:
             connection.sendall(head.encode() + str(len(body)).encode() + b"\r\n\r\n" + body[:int(part * len(body))])
             while read > 0 and (chunk := connection.recv(4096)):

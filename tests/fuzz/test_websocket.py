@@ -53,8 +53,9 @@ def stays_well(service: Server, path: str) -> Iterator[None]:
 
 def upgrade(path: str, **headers: str) -> bytes:
     key = base64.b64encode(os.urandom(16)).decode()
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
     return request(f"GET {path}", {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
-                                   "Sec-WebSocket-Key": key, **{name.replace("_", "-"): value for name, value in headers.items()}})
+                                   "Sec-WebSocket-Key": key, **given})
 
 
 def frame(opcode: int, payload: bytes, *, last: bool = True, masked: bool = True, reserved: int = 0, claimed: int | None = None

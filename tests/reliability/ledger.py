@@ -64,11 +64,12 @@ class Ledger:
         if self.objects and chance.random() < 0.3:
             return None
         point = [chance.uniform(0, WIDTH), chance.uniform(0, HEIGHT)]
-        body = {"session_id": self.session_id, "points": [point], "mask_format": "rle"}
+        body: dict[str, Any] = {"session_id": self.session_id, "points": [point], "mask_format": "rle"}
         if not self.objects or (len(self.objects) < 3 and chance.random() < 0.4):
             number = len(self.objects) + 1
             named = {"name": f"thing {chance.randrange(100)}"} if chance.random() < 0.5 else {}
-            return "POST", "/add-object", body | {"object_id": number, "frame_idx": chance.choice([0, 0, 4]), "labels": [1]} | named
+            body |= {"object_id": number, "frame_idx": chance.choice([0, 0, 4]), "labels": [1]}
+            return "POST", "/add-object", body | named
         number = chance.choice(list(self.objects))
         if chance.random() < 0.3:
             label = {"name": f"thing {chance.randrange(100)}", "color": f"#{chance.randrange(1 << 24):06x}"}

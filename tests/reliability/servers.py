@@ -54,7 +54,7 @@ class Server:
         """Start the process and do not wait for it."""
         arguments = self.data, self.log, self.options
         self.log.unlink(missing_ok=True)
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        self._process = self._context.Process(target=_serve, args=arguments)
         self._process.start()
         return self
 

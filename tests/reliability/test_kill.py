@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,8 @@ class SlowUploader:
             pass
 
 
-def check_folder(data: Path) -> None:
-    """The database opens and is whole, and nothing lies in the folder that it does not know."""
+def check_database(data: Path) -> None:
+    """The database opens and is whole."""
     with closing(sqlite3.connect(data / "sessions.sqlite")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -197,42 +197,56 @@ def undisturbed(http: httpx.Client, clip: Path, ledger: Ledger) -> Counts:
 
 
 def crash_often(tmp_path: Path, kills: int, seed: int) -> None:
-    """Kill a service `kills` times under the load of all users, and check everything after each."""
+    """Kill a service `kills` times under the load of all users, check everything after each, and let all come to its end."""
     print(f"seed {seed}")
     chance = random.Random(seed)
     clip = write_video(tmp_path / "clip.mp4", FRAMES, WIDTH, HEIGHT)
-    service = Server(tmp_path / "data", SESSION_TTL_S="3600")
+    service = Server(tmp_path / "data")
     users = [User(clip, seed + number) for number in range(USERS)]
-    for number in range(kills):
-        if number and chance.random() < 0.2:  # in the middle of the start
-            service.spawn()
-            time.sleep(chance.uniform(0, 0.8))
-            service.kill()
-        service.start()
-        with httpx.Client(base_url=service.url, timeout=60) as http:
+    try:
+        for number in range(kills):
+            if number and chance.random() < 0.2:  # in the middle of the start
+                service.spawn()
+                time.sleep(chance.uniform(0, 0.8))
+                service.kill()
+            service.start()
+            check_all(service, users)
+            crash(service, [*users, SlowUploader(clip)], chance.uniform(0.05, 2.0))
             for user in users:
-                user.check(http)
-            listed = [item["session_id"] for item in http.get("/sessions").json()["sessions"]]
-            open_now = {user.ledger.session_id for user in users} - {""}
-            assert open_now <= set(listed)
-            check_frames(http, tmp_path / "data", listed)
-            for session_id in set(listed) - open_now:  # opened, and nobody was told
-                http.delete(f"/sessions/{session_id}")
-        workers = [threading.Thread(target=worker.work, args=[service.url]) for worker in [*users, SlowUploader(clip)]]
-        for thread in workers:
-            thread.start()
-        time.sleep(chance.uniform(0.05, 2.0))
-        assert service.alive, service.told()
-        service.kill()
-        for thread in workers:
-            thread.join(60)
-            assert not thread.is_alive()
+                if user.failure is not None:
+                    raise AssertionError(f"after {number} kills: {service.told()[-2000:]}") from user.failure
+            assert "Traceback" not in service.told(), service.told()
+        finish(service, users, clip)
+    finally:
+        if service.alive:
+            service.kill()
+
+
+def check_all(service: Server, users: list[User]) -> None:
+    """Hold the service, started anew, against what all users know; what was opened and nobody was told of is deleted."""
+    with httpx.Client(base_url=service.url, timeout=60) as http:
         for user in users:
-            if user.failure is not None:
-                raise AssertionError(f"after {number} kills: {service.told()[-2000:]}") from user.failure
-        check_folder(tmp_path / "data")
-        assert "Traceback" not in service.told(), service.told()
-    finish(service, users, clip)
+            user.check(http)
+        listed = [item["session_id"] for item in http.get("/sessions").json()["sessions"]]
+        open_now = {user.ledger.session_id for user in users} - {""}
+        assert open_now <= set(listed)
+        check_frames(http, service.data, listed)
+        for session_id in set(listed) - open_now:
+            http.delete(f"/sessions/{session_id}")
+
+
+def crash(service: Server, workers: Sequence[User | SlowUploader], after_s: float) -> None:
+    """Let everybody work for a while, and kill the service."""
+    threads = [threading.Thread(target=worker.work, args=[service.url]) for worker in workers]
+    for thread in threads:
+        thread.start()
+    time.sleep(after_s)
+    assert service.alive, service.told()
+    service.kill()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    check_database(service.data)
 
 
 def finish(service: Server, users: list[User], clip: Path) -> None:

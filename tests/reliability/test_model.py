@@ -130,7 +130,7 @@ class Sessions(RuleBasedStateMachine):
     def add(self, session: int, frame: int, number: int | None, point: tuple[int, int], label: int, named: bool) -> None:
         known = self.pick(session)
         body = {"session_id": known.session_id if known else UNKNOWN, "frame_idx": frame, "points": [point], "labels": [label],
-                "mask_format": "rle"} | ({"object_id": number} if number is not None else {}) | ({"name": "cup"} if named else {})
+                "mask_format": "rle", "object_id": number, "name": "cup" if named else None}
         answer = self.call("POST", "/add-object", body)
         if known is None or frame >= FRAMES:
             self.expect(answer, 404)
@@ -185,7 +185,8 @@ class Sessions(RuleBasedStateMachine):
     @rule(session=SESSION, number=OBJECT)
     def remove(self, session: int, number: int) -> None:
         known = self.pick(session)
-        answer = self.call("POST", "/remove-object", {"session_id": known.session_id if known else UNKNOWN, "object_id": number})
+        body = {"session_id": known.session_id if known else UNKNOWN, "object_id": number}
+        answer = self.call("POST", "/remove-object", body)
         if known is None or number not in known.prompts:
             self.expect(answer, 404)
         else:
@@ -241,7 +242,8 @@ class Sessions(RuleBasedStateMachine):
         job_id = self.expect(answer, 202)["job_id"]
         match stop:
             case "cancel":
-                assert self.expect(self.call("POST", f"/sessions/{known.session_id}/cancel"), 200)["cancelled"] in ([], [job_id])
+                document = self.expect(self.call("POST", f"/sessions/{known.session_id}/cancel"), 200)
+                assert document["cancelled"] in ([], [job_id])
             case "delete job":
                 assert self.expect(self.call("DELETE", f"/jobs/{job_id}"), 200)["state"] in ("cancelled", "done")
             case "delete session":

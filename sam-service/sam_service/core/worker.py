@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 THREAD_IS_SPOILT = "could not create a primitive"
-"""What oneDNN says when it has no memory for a layer's code. It remembers that for the thread: there it never makes code again."""
+"""oneDNN has no memory for a layer's code. It remembers that for the thread, and never makes code there again."""
 
 
 class Priority(IntEnum):

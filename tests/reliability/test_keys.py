@@ -1,0 +1,88 @@
+"""With a key set, every route there is wants it; those that do not are listed here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from sam_service.api.app import create_app
+from sam_service.local import local_service
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.fuzz.wire import exchange, request
+from tests.support import settings
+
+KEY = "correct horse"
+OPEN = {"/", "/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+OPEN_FOLDERS = ("/studio",)  # the page's own files; the page asks for the key
+WRONG_KEYS: list[dict[str, str]] = [
+    {}, {"X-API-Key": ""}, {"X-API-Key": KEY.upper()}, {"X-API-Key": KEY + " x"}, {"Authorization": "Bearer"},
+    {"Authorization": f"Basic {KEY}"}, {"Authorization": "Bearer wrong", "X-API-Key": KEY}, {"Cookie": f"X-API-Key={KEY}"}]
+
+Route = tuple[str, str]  # method or WS, and path with something in place of its parameters
+
+
+def routes(within: Any, prefix: str = "") -> Iterator[Route]:
+    """Every route of an application, a router or a mount, whatever it is nested in."""
+    for route in within.routes:
+        path = prefix + getattr(route, "path", "")
+        inner = getattr(route, "original_router", None) or (route if getattr(route, "routes", None) else None)
+        if inner is not None:
+            yield from routes(inner, path)
+            continue
+        filled = re.sub(r"{[^}]*}", "1", path)
+        for method in getattr(route, "methods", None) or (["WS"] if "WebSocket" in type(route).__name__ else ["GET"]):
+            yield method, filled
+
+
+ALL = sorted(set(routes(create_app(settings(sam2_api_key=KEY)))))
+GUARDED = [(method, path) for method, path in ALL if path not in OPEN and not path.startswith(OPEN_FOLDERS)]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    with local_service(settings(sam2_api_key=KEY, sam2_image_size=128)) as url:
+        yield url
+
+
+def test_the_list_is_complete(service: str) -> None:
+    described = httpx.get(f"{service}/openapi.json").json()["paths"]
+    calls = {(method.upper(), re.sub(r"{[^}]*}", "1", path)) for path, methods in described.items() for method in methods}
+    assert calls <= set(ALL)
+    assert ("WS", "/sessions/1/events") in GUARDED
+    assert len(GUARDED) >= 18
+
+
+@pytest.mark.parametrize("headers", WRONG_KEYS, ids=str)
+def test_every_other_route_wants_the_key(service: str, headers: dict[str, str]) -> None:
+    with httpx.Client(base_url=service, timeout=30) as http:
+        for method, path in GUARDED:
+            if method == "WS":
+                with pytest.raises(ConnectionClosed) as closed, \
+                        connect(service.replace("http", "ws") + path, additional_headers=headers) as socket:
+                    socket.recv(30)
+                assert closed.value.rcvd is not None and closed.value.rcvd.code == 4401
+            else:
+                answer = http.request(method, path, json={}, headers=headers)
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), f"{method} {path}"
+
+
+def test_a_host_that_is_a_path_opens_nothing(service: str) -> None:
+    for method, path in GUARDED:
+        if method != "WS":
+            sent = request(f"{method} {path}", {"Host": "localhost/health?x=", "Connection": "close"})
+            statuses, _ = exchange(service, sent)
+            assert statuses[0] in (400, 401)
+
+
+@pytest.mark.parametrize("headers", [{"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"},
+                                     {"Authorization": f"bearer {KEY}"}], ids=str)
+def test_the_key_opens(service: str, headers: dict[str, str]) -> None:
+    with httpx.Client(base_url=service, timeout=30, headers=headers) as http:
+        for method, path in GUARDED:
+            if method != "WS":
+                assert http.request(method, path, json={}).status_code != 401, f"{method} {path}"
