@@ -34,6 +34,14 @@ def export(state: dict[str, Tensor], folder: Path, image_size: int, proposal: bo
     os.replace(text, config)
 
 
+def fill(model: Sam2VideoModel, folder: Path) -> None:
+    """Put a checkpoint's weights into `model`; layers that the checkpoint does not have keep theirs."""
+    state = load_file(folder / "model.safetensors")
+    result = model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()}, strict=False)
+    if result.unexpected_keys:
+        raise ValueError(f"{folder} has weights that this network has no place for: {result.unexpected_keys[:4]}")
+
+
 def load(folder: Path, image_size: int | None = None) -> tuple[Sam2VideoModel, bool]:
     """The model of a checkpoint folder in single precision, and whether it wants proposals."""
     note = json.loads((folder / "config.json").read_text())
