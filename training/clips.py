@@ -72,7 +72,7 @@ def _pasted(cutout: Image, matrix: Floats, centre: Floats, size: float) -> tuple
     middle = np.full(2, (side - 1) / 2)
     warp = np.hstack([scaled, (centre - scaled @ middle)[:, None]])
     warped = np.asarray(cv2.warpAffine(layers, warp, (SIZE, SIZE), borderMode=cv2.BORDER_CONSTANT), np.float32)
-    cover = warped[..., 3] / 255
+    cover = np.asarray(warped[..., 3] / 255, np.float32)
     return cover, np.asarray(warped[..., :3] / np.maximum(cover, 0.02)[..., None], np.float32)
 
 
@@ -126,7 +126,8 @@ def _actor(rng: np.random.Generator, bank: TextureBank, squash: float, pace: flo
 def _lookalike(rng: np.random.Generator, actor: Actor, pace: float) -> Actor:
     """Another object of the same make elsewhere, on its own path."""
     return Actor(actor.parts, actor.textures, actor.size * rng.uniform(0.8, 1.2), rng.uniform(0.1, 0.9, 2) * SIZE,
-                 rng.normal(0, 3.2 * pace, 2), actor.squash, rng.uniform(0, 2 * np.pi), bend=actor.bend, cutout=actor.cutout)  # fmt: skip
+                 rng.normal(0, 3.2 * pace, 2), actor.squash, rng.uniform(0, 2 * np.pi), bend=actor.bend,
+                 cutout=actor.cutout)  # fmt: skip
 
 
 def _cross(rng: np.random.Generator, actor: Actor, target: Actor) -> None:

@@ -37,11 +37,11 @@ def _square(path: Path) -> Rgba | None:
     rows, columns = np.flatnonzero((image[..., 3] > 127).any(1)), np.flatnonzero((image[..., 3] > 127).any(0))
     if len(rows) < 48 or len(columns) < 48:
         return None
-    image = np.asarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.float32)
+    image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
     opaque = image[..., 3] > 127
     if opaque.mean() > 0.97:  # a picture with square corners is no outline to learn
         return None
-    image[..., :3] *= image[..., 3:] / 255
+    image[..., :3] = image[..., :3] * image[..., 3:] / 255
     scale = SIDE / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -49,7 +49,7 @@ def _square(path: Path) -> Rgba | None:
     small = cv2.copyMakeBorder(small, down // 2, down - down // 2, right // 2, right - right // 2, cv2.BORDER_CONSTANT)
     if (small[..., 3] > 127).mean() < LEAST_SHARE:
         return None
-    small[..., :3] /= np.maximum(small[..., 3:], 1) / 255
+    small[..., :3] = small[..., :3] * 255 / np.maximum(small[..., 3:], 1)
     return np.asarray(small[..., [2, 1, 0, 3]].clip(0, 255), np.uint8)
 
 

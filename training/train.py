@@ -67,6 +67,7 @@ class Course:
     most_corrections: int = 3
     withhold: float = 0.15  # share of steps without the proposal
     seed: int = 1
+    frozen: tuple[str, ...] = ()  # names of parts that keep their weights
     processes: int = 2
     save_every: float = 120.0  # seconds
     picture_every: float = 240.0
@@ -89,12 +90,13 @@ class Course:
 FROM_NOTHING = Course()
 FROM_CHECKPOINT = Course(
     stages=(
-        Stage(until=0.30, size=192, images=12, frames=4, clips=4, image_share=0.4, truth=(0.4, 0.2)),
-        Stage(until=0.72, size=256, images=8, frames=4, clips=3, image_share=0.4, truth=(0.2, 0.1)),
-        Stage(until=1.00, size=256, images=8, frames=8, clips=2, image_share=0.4, truth=(0.1, 0.0)),
+        Stage(until=0.70, size=192, images=10, frames=4, clips=3, image_share=0.4, truth=(0.4, 0.1)),
+        Stage(until=0.88, size=256, images=8, frames=4, clips=2, image_share=0.4, truth=(0.1, 0.0)),
+        Stage(until=1.00, size=256, images=8, frames=7, clips=2, image_share=0.4),
     ),
     rate=6e-4,
     seed=2,
+    frozen=("vision_encoder.stem", "vision_encoder.stages.0", "vision_encoder.stages.1"),
 )
 
 
@@ -125,7 +127,9 @@ class Trainer:
         network: Any = self.model
         network.to(self.device)
         self.model.vision_encoder.to(memory_format=torch.channels_last)
-        self.parameters = list(self.model.parameters())
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(course.frozen))
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         matrices = [p for p in self.parameters if p.ndim > 1]
         others = [p for p in self.parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": course.decay}, {"params": others, "weight_decay": 0.0}]
@@ -145,7 +149,8 @@ class Trainer:
         self.model.load_state_dict(saved["model"])
         self.average.state = saved["average"]
         self.average.updates = saved["step"]
-        self.optimiser.load_state_dict(saved["optimiser"])
+        if len(saved["optimiser"]["state"]) == len(self.parameters):  # else other parts were frozen: moments start anew
+            self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.spent = saved["step"], saved["spent"]
 
     def at(self, size: int) -> Sam2VideoModel:

@@ -19,7 +19,6 @@ from sam_service.core.device import DevicePolicy, choose_device, is_apple_silico
 from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
-from sam_service.core.proposal import proposal
 from sam_service.core.quantize import quantize_encoder
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.sizes import check_image_size
@@ -189,7 +188,7 @@ class Engine:
             loaded = self._loaded
             model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
             self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, features=self._features, proposer=proposal if loaded.proposal else None)
+                model, self._policy, features=self._features, hints=loaded.hints)
         self._predictors.move_to_end(image_size)
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)

@@ -192,7 +192,8 @@ class NanoMaskDecoder(Sam2VideoMaskDecoder):
         )
         masks = masks + self.prompt_readout(dense_prompt_embeddings)[:, None]
         seen = (masks[:, 0, :1].float() / LOGIT_UNIT).clamp(-2, 2)
-        return masks + self.outline(torch.cat([fine, seen.to(fine.dtype), hints.to(fine.dtype)], 1))[:, None], iou, tokens, score
+        redrawn = self.outline(torch.cat([fine, seen.to(fine.dtype), hints.to(fine.dtype)], 1))
+        return masks + redrawn[:, None], iou, tokens, score
 
 
 class NanoEncoder(nn.Module):

@@ -28,6 +28,7 @@ LIMIT = 8.0  # logits run from -LIMIT to LIMIT
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Window = tuple[slice, slice]
+Place = NDArray[np.floating]
 
 
 def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: Floats | None = None,
@@ -39,7 +40,7 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
     """
     points, labels = np.asarray(points, np.float32).reshape(-1, 2), np.asarray(labels).reshape(-1)
     scale = SIDE / image_rgb.shape[0]
-    small = cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     settings = CLICK_RADII if box is None else BOX_SCALES
     guesses = []
     for setting in settings if only is None else settings[only: only + 1]:
@@ -73,7 +74,7 @@ def _from_clicks(image: Image, points: Floats, labels: NDArray[np.int32], radius
     seeds[nearest < REACH * radius] = cv2.GC_PR_BGD
     seeds[nearest < radius] = cv2.GC_PR_FGD
     _press(seeds, distances, labels, max(1.5, SURE_SHARE * radius))
-    part = image[window] if radius < LIGHTNESS_FROM * SIDE else cv2.cvtColor(image[window], cv2.COLOR_RGB2LAB)
+    part = image[window] if radius < LIGHTNESS_FROM * SIDE else _lab(image[window])
     sure = seeds == cv2.GC_FGD
     found[window] = _touching(_grab_cut(part, seeds), sure)
     return found
@@ -94,14 +95,19 @@ def _from_box(image: Image, points: Floats, labels: NDArray[np.int32], box: Floa
     seeds[inside & (radius < likely)] = cv2.GC_PR_FGD
     seeds[radius < BOX_SURE] = cv2.GC_FGD
     _press(seeds, [np.hypot(columns - x, rows - y) for x, y in points], labels, 3.0)
-    guess = _grab_cut(cv2.cvtColor(image[window], cv2.COLOR_RGB2LAB), seeds)
+    guess = _grab_cut(_lab(image[window]), seeds)
     ellipse = radius < 1
     failed = guess.sum() < BOX_LEAST * ellipse.sum()  # the object looks like its surroundings
     found[window] = ellipse if failed else guess
     return found
 
 
-def _window(least: Floats, most: Floats) -> Window:
+def _lab(image: Image) -> Image:
+    """RGB -> CIE Lab, where distances are nearer to what the eye sees."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), np.uint8)
+
+
+def _window(least: Place, most: Place) -> Window:
     """The rows and columns from corner to corner (x, y) that lie in the picture, at least one of each."""
     x0, y0 = np.floor(least).clip(0, SIDE - 1).astype(int)
     x1, y1 = np.ceil(most).clip(0, SIDE - 1).astype(int)
