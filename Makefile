@@ -36,7 +36,8 @@ check: install
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 train: install
-	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)')
+	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)') \
+		$(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

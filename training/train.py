@@ -229,7 +229,7 @@ class Trainer:
         partial = self.place.out / "run.partial"
         torch.save(saved, partial)
         os.replace(partial, self.place.out / "run.pt")
-        export(self.average.state, self.place.out / "checkpoint", self.course.final_size, proposal=True)
+        export(self.average.state, self.place.out / "checkpoint", self.course.final_size)
 
     def run(self) -> None:
         """Train until the time is over."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sam_service.core.weights import NANO_FOLDER
+
 from training.cases import own_cases
 from training.evaluate import Subject, Tally
 

@@ -16,7 +16,7 @@ K: memory tokens.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionEmbeddingSine, get_1d_sine_pe
 
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import FeatureCache, Frame, ImageEncoder, ImageFeatures
 from sam_service.core.hints import Hints, Sight
 from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
+from sam_service.core.memory_tokens import Near, Recall, sine_positions
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.errors import InvalidMask
 
@@ -71,14 +71,6 @@ class _Decoded:
         return _Decoded(self.logits[kept], self.iou[kept], self.pointer[kept], self.object_score[kept])
 
 
-@dataclass(frozen=True, slots=True)
-class _Near:
-    """The memories that one object's frame attends to: maps by temporal index, pointers by signed distance in frames."""
-
-    maps: list[tuple[int, FrameMemory]]
-    pointers: list[tuple[int, FrameMemory]]
-
-
 class Sam2VideoPredictor:
     """Holds the model and nothing of any session; a session's state is its `MemoryBank`. Not thread-safe: one owner."""
 
@@ -96,9 +88,8 @@ class Sam2VideoPredictor:
         with torch.inference_mode():
             self._attention = MemoryAttention(model.memory_attention)
             self._image_positions = model.get_image_wide_positional_embeddings()
-            side = self.image_size // 16
-            self._memory_positions = _sine_positions(model.mem_dim, side, policy.device)
-            self._token_positions = _sine_positions(model.hidden_dim, side, policy.device)
+            self._recall = Recall(model, policy.device)
+            self._token_positions = sine_positions(model.hidden_dim, self.image_size // 16, policy.device)
 
     def step(self, bank: MemoryBank, frame: Frame, *, prompts: Mapping[int, Prompt] | None = None,
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> list[ObjectOutput]:
@@ -132,7 +123,7 @@ class Sam2VideoPredictor:
             if is_start:
                 image = features.top + self._model.no_memory_embedding.reshape(1, -1, 1, 1)
             else:
-                near = self._near(memory, frame.index, memory.directions[frame.index], num_frames)
+                near = self._recall.near(memory, frame.index, memory.directions[frame.index], num_frames)
                 image = self._attend([near], features, num_frames)
             decoded = self._decode_points(memory, frame, features, image, prompt, is_start)
         _check_finite(decoded)
@@ -145,12 +136,12 @@ class Sam2VideoPredictor:
                reverse: bool, num_frames: int) -> dict[int, FrameMemory]:
         """Carry objects on to a frame. Objects that were prompted there keep that answer."""
         found: dict[int, FrameMemory] = {}
-        groups: dict[tuple[int, int], list[tuple[ObjectMemory, _Near]]] = defaultdict(list)
+        groups: dict[tuple[int, int], list[tuple[ObjectMemory, Near]]] = defaultdict(list)
         for memory in objects:
             if frame_index in memory.conditioning:
                 found[memory.object_id] = memory.conditioning[frame_index]
             else:
-                near = self._near(memory, frame_index, reverse, num_frames)
+                near = self._recall.near(memory, frame_index, reverse, num_frames)
                 groups[len(near.maps), len(near.pointers)].append((memory, near))
         for group in groups.values():
             image = self._attend([near for _, near in group], features, num_frames)
@@ -168,48 +159,11 @@ class Sam2VideoPredictor:
             memory.mark_passed(frame_index, reverse=reverse)
         return {memory.object_id: found[memory.object_id] for memory in objects}
 
-    # Memory -> tokens
+    # Memory -> image
 
-    def _near(self, memory: ObjectMemory, frame_index: int, reverse: bool, num_frames: int) -> _Near:
-        """Select the memories that a frame attends to: all conditioning frames and the last tracked ones in its direction."""
-        step = 1 if reverse else -1
-        last = self._config.num_maskmem - 1
-        near = _Near([(last, entry) for entry in memory.conditioning.values()],
-                     [((at - frame_index) * step, entry) for at, entry in memory.conditioning.items()
-                      if (at - frame_index) * step >= 0])
-        for distance in range(last, 0, -1):
-            entry = memory.tracked(frame_index + step * distance)
-            if entry is not None:
-                near.maps.append((distance - 1, entry))
-        for distance in range(1, self._num_pointers(num_frames)):
-            entry = memory.tracked(frame_index + step * distance)
-            if entry is not None:
-                near.pointers.append((distance, entry))
-        return near
-
-    def _num_pointers(self, num_frames: int) -> int:
-        return min(num_frames, int(self._config.max_object_pointers_in_encoder))
-
-    def _tokens(self, near: _Near, num_frames: int) -> tuple[Tensor, Tensor, int]:
-        """Memory tokens (K, D), their positions (K, D), and how many of the last ones are pointers."""
-        model, device = self._model, self._policy.device
-        temporal = model.memory_temporal_positional_encoding[:, 0]
-        tokens = [entry.features.to(device).float() for _, entry in near.maps]
-        positions = [self._memory_positions + temporal[index] for index, _ in near.maps]
-        if not near.pointers:
-            return torch.cat(tokens), torch.cat(positions), 0
-        distances = torch.tensor([float(distance) for distance, _ in near.pointers], device=device)
-        sine = _sine_of(distances / max(1, self._num_pointers(num_frames) - 1), dim=model.hidden_dim)
-        encoded = model.temporal_positional_encoding_projection_layer(sine)
-        stacked = torch.stack([entry.pointer for _, entry in near.pointers]).to(device)
-        split = stacked.shape[1] // model.mem_dim
-        tokens.append(stacked.reshape(-1, model.mem_dim))
-        positions.append(encoded.repeat_interleave(split, dim=0))
-        return torch.cat(tokens), torch.cat(positions), len(near.pointers) * split
-
-    def _attend(self, nears: Sequence[_Near], features: ImageFeatures, num_frames: int) -> Tensor:
+    def _attend(self, nears: Sequence[Near], features: ImageFeatures, num_frames: int) -> Tensor:
         """Image features conditioned on the memories of B objects, which have one shape: (B, C, h, w)."""
-        rows = [self._tokens(near, num_frames) for near in nears]
+        rows = [self._recall.tokens(near, num_frames) for near in nears]
         tokens, positions = torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
         flat = features.top[0].flatten(1).T
         conditioned = self._attention(flat, self._token_positions, tokens, positions, rows[0][2])
@@ -311,20 +265,8 @@ class Sam2VideoPredictor:
                             float(torch.tensor(memory.object_score).sigmoid()))
 
 
-_sine_of: Callable[..., Tensor] = get_1d_sine_pe
-
-
 def _check_finite(decoded: _Decoded) -> None:
     """Keep a broken answer out of the memory, where it would spoil every frame after it."""
     for name in ("logits", "iou", "pointer", "object_score"):
         if not torch.isfinite(getattr(decoded, name)).all():
             raise InvalidMask(f"the network's {name.replace('_', ' ')} on this frame are not finite numbers")
-
-
-def _sine_positions(width: int, side: int, device: torch.device) -> Tensor:
-    """The library's sine encoding of a side x side map, flattened to (side², width)."""
-    encoding = Sam2VideoPositionEmbeddingSine(num_position_features=width // 2, normalize=True)
-    positions: Tensor = encoding(torch.Size((1, width, side, side)), device, torch.float32)
-    return positions[0].flatten(1).T.contiguous()
-
-
