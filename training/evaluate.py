@@ -23,6 +23,7 @@ import torch
 from sam_service.core.device import choose_device
 from sam_service.core.features import Frame, to_square
 from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.nano import quicken
 from sam_service.core.prompts import PointPrompt
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.weights import load_model
@@ -77,7 +78,9 @@ class Subject:
     def __init__(self, checkpoint: Path, size: int | None) -> None:
         loaded = load_model("nano", checkpoint=str(checkpoint), image_size=size)
         self.size = loaded.image_size
-        self.predictor = Sam2VideoPredictor(loaded.model, choose_device("auto"), hints=loaded.hints)
+        policy = choose_device("auto")
+        quicken(loaded.model, policy.device)
+        self.predictor = Sam2VideoPredictor(loaded.model, policy, hints=loaded.hints)
 
     def run(self, case: Case, tally: Tally, corrections: int) -> list[Mask]:
         """Prompt frame 0, correct it, carry on; the mask (H, W) of every frame."""

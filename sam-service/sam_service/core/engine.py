@@ -18,6 +18,7 @@ from sam_service.core import weights
 from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
 from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.nano import quicken
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
 from sam_service.core.quantize import quantize_encoder
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
@@ -163,6 +164,7 @@ class Engine:
             self._policy = choose_device(options.device, force_cpu=options.force_cpu)
             self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
                                               offline=options.offline, progress=logger.info)
+            quicken(self._loaded.model, self._policy.device)
             quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
             started = time.perf_counter()
             _warm_up(self._predictor(self._loaded.image_size))

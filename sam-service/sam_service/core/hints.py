@@ -23,6 +23,8 @@ from sam_service.core.nano import HINTS, LOGIT_UNIT
 from sam_service.core.prompts import PointPrompt
 from sam_service.core.proposal import proposals
 
+AGREEMENT = 0.3  # what full agreement of mask and guess is worth, in predicted IoU
+GUESS_SHARE = 0.5  # of a guess's logits in the answer
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
 
@@ -52,6 +54,18 @@ class Hints:
         """First guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input."""
         assert features.pixels is not None
         return torch.from_numpy(proposals(features.pixels, *prompt.clicks, prompt.box)).to(self._device)[:, None]
+
+    @staticmethod
+    def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:
+        """Which of K decoded guesses to answer with, and its logits (1, 1, s, s), the guess mixed in.
+
+        The predicted IoU (K,) alone prefers masks that leave their guess; so agreement of the two counts as well.
+        """
+        drawn, guessed = logits > 0, guesses > 0
+        union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
+        best = int((iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union).argmax())
+        chosen = slice(best, best + 1)
+        return best, logits[chosen] + GUESS_SHARE * guesses[chosen] * drawn[chosen].any()
 
     def of_prompt(self, mask: Tensor) -> Tensor:
         """Hints (B, HINTS, s, s) beside a mask prompt (B, 1, s, s) of logits."""

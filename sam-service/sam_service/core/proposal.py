@@ -7,6 +7,8 @@ rates best.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +44,18 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
     scale = SIDE / image_rgb.shape[0]
     small = np.asarray(cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     settings = CLICK_RADII if box is None else BOX_SCALES
-    guesses = []
-    for setting in settings if only is None else settings[only: only + 1]:
+
+    def guess(setting: float) -> Floats:
         if box is None:
             mask = _from_clicks(small, points * scale, labels, setting * SIDE)
         else:
             mask = _from_box(small, points * scale, labels, np.asarray(box, np.float32) * scale, setting)
-        guesses.append(_logits(mask, image_rgb.shape[0] // 4))
-    return np.stack(guesses)
+        return _logits(mask, image_rgb.shape[0] // 4)
+
+    if only is not None:
+        return guess(settings[only])[None]
+    with ThreadPoolExecutor(len(settings)) as threads:  # GrabCut lets go of Python's lock
+        return np.stack(list(threads.map(guess, settings)))
 
 
 def _logits(mask: NDArray[np.bool_], side: int) -> Floats:

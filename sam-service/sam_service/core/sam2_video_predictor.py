@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -177,19 +177,21 @@ class Sam2VideoPredictor:
         size = torch.tensor([frame.width, frame.height], dtype=torch.float32, device=device)
         points = torch.from_numpy(prompt.points).to(device) / size * self.image_size
         earlier = None if prompt.fresh else memory.latest(frame.index)
+        dense = guesses = None
         if earlier is not None:
             dense = earlier.logits.to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
         elif self._hints is not None:
-            dense = self._hints.guesses(features, PointPrompt(points.cpu().numpy(), prompt.labels))
-        else:
-            dense = None
+            dense = guesses = self._hints.guesses(features, PointPrompt(points.cpu().numpy(), prompt.labels))
         labels = torch.from_numpy(prompt.labels).to(device)
         multimask = self._use_multimask(is_start=is_start, num_points=len(labels))
         count = 1 if dense is None else len(dense)
         prompts = points.expand(count, 1, -1, -1), labels.expand(count, 1, -1)
         hints = None if dense is None or self._hints is None else self._hints.of_prompt(dense)
         decoded = self._decode(features, image.expand(count, -1, -1, -1), prompts, dense, multimask=multimask, hints=hints)
-        return decoded.row(int(decoded.iou.argmax()))
+        if guesses is None:
+            return decoded
+        best, logits = Hints.choose(guesses, decoded.logits, decoded.iou)
+        return replace(decoded.row(best), logits=logits)
 
     def _decode(self, features: ImageFeatures, image: Tensor, points: tuple[Tensor, Tensor] | None, dense: Tensor | None,
                 *, multimask: bool, hints: Tensor | None = None) -> _Decoded:
