@@ -40,7 +40,8 @@ audit: install
 	$(BIN)/pip-audit --disable-pip --no-deps -r sam-service/constraints.txt
 
 train: install
-	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)')
+	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)') \
+		$(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

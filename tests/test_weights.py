@@ -88,7 +88,7 @@ def test_meta_file_round_trip(size: str, write_pt: Write) -> None:
     back = to_meta(loaded.model.state_dict())
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
-    assert (loaded.size, loaded.image_size, loaded.proposal) == (size, 1024, False)
+    assert (loaded.size, loaded.image_size, loaded.hints) == (size, 1024, False)
     assert loaded.source == "file weights.pt"
     assert loaded.parameters == pytest.approx(SIZES[size].parameters_m * 1e6, rel=0.01)
 

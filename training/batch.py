@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -13,7 +13,7 @@ from sam_service.core.proposal import LIMIT
 from torch import Tensor
 from torch.nn import functional
 
-from training.pool import KINDS, Pool
+from training.pool import KINDS, STRIDES, Pool
 from training.step import normalise
 from training.textures import SIZE
 
@@ -25,7 +25,8 @@ class Batch:
     """T frames of B clips with O prompted objects among them.
 
     pixels (B, T, 3, S, S) normalised; owner (O,), the clip of each object; targets (T, O, 1, S/4, S/4) in 0..1;
-    points (O, P, 2) and labels (O, P), prompts of frame 0; proposals (O, 1, S/4, S/4), or None when withheld.
+    points (O, P, 2) and labels (O, P), prompts of frame 0; proposals (O, 1, S/4, S/4), or None when withheld;
+    flows (T - 1, B, S/4, S/4, 2), from each frame but the first back to the one before, in pixels of that grid.
     """
 
     pixels: Tensor
@@ -34,7 +35,13 @@ class Batch:
     points: Tensor
     labels: Tensor
     proposals: Tensor | None
+    flows: NDArray[np.float32]
     kind: str
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; the flows stay, since OpenCV uses them."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 def draw(pool: Pool, rng: np.random.Generator, clips: int, frames: int, size: int, withhold: float) -> Batch:
@@ -43,12 +50,14 @@ def draw(pool: Pool, rng: np.random.Generator, clips: int, frames: int, size: in
     late = rng.integers(0, 2, clips) if frames == 1 else np.zeros(clips, int)
     each = np.arange(clips)
     first = drawn["prompted"][each, late]
-    step = 1 if frames == 1 else int(rng.integers(1, 1 + (drawn["frames"].shape[1] - 1) // (frames - 1)))
+    longest = min(max(STRIDES), (drawn["frames"].shape[1] - 1) // max(1, frames - 1))
+    step = 1 if frames == 1 else int(rng.integers(1, 1 + longest))
     times = np.stack([first + step * t for t in range(frames)], 1)  # (B, T)
     kind = int(rng.random() < 0.3)
     picked: Arrays = {
         "frames": drawn["frames"][each[:, None], times],
         "covers": drawn["covers"][each[:, None], times],
+        "flows": drawn["flows"][each[:, None], STRIDES.index(step), times[:, :-1]].astype(np.float32),
         "proposals": drawn["proposals"][each, late, :, kind],
         "points": drawn["boxes" if kind else "clicks"][each, late].reshape(clips, -1, 2 if kind else 1, 2),
     }
@@ -64,8 +73,19 @@ def draw(pool: Pool, rng: np.random.Generator, clips: int, frames: int, size: in
         points=points,
         labels=torch.tensor([2, 3] if kind else [1], dtype=torch.int32).expand(len(points), -1),
         proposals=None if rng.random() < withhold else _scaled(proposals, size // 4),
+        flows=_flows(picked["flows"], size // 4),
         kind=KINDS[kind],
     )
+
+
+def _flows(flows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Flows (B, T - 1, h, w, 2) in pixels of their grid -> (T - 1, B, size, size, 2) in pixels of that one."""
+    clips, steps, side = flows.shape[:3]
+    if not steps or side == size:
+        return np.ascontiguousarray(flows.swapaxes(0, 1))
+    flat = [cv2.resize(flow, (size, size), interpolation=cv2.INTER_AREA) for flow in flows.reshape(-1, side, side, 2)]
+    scaled = np.stack(flat).reshape(clips, steps, size, size, 2) * np.float32(size / side)
+    return np.ascontiguousarray(scaled.swapaxes(0, 1))
 
 
 def _scaled(images: Tensor, size: int) -> Tensor:
@@ -101,17 +121,17 @@ def _coloured(rng: np.random.Generator, pixels: Tensor) -> Tensor:
 
 def _augmented(rng: np.random.Generator, arrays: Arrays) -> Arrays:
     """Mirror the whole batch, and now and then exchange rows and columns."""
-    frames, covers, guesses, points = (arrays[k] for k in ("frames", "covers", "proposals", "points"))
+    frames, covers, guesses, points, flows = (arrays[k] for k in ("frames", "covers", "proposals", "points", "flows"))
     if rng.random() < 0.5:
         frames, covers, guesses = frames[:, :, :, ::-1], covers[..., ::-1], guesses[..., ::-1]
-        points = _mirrored(points, 0)
+        points, flows = _mirrored(points, 0), flows[:, :, :, ::-1] * np.array([-1, 1], np.float32)
     if rng.random() < 0.3:
         frames, covers, guesses = frames[:, :, ::-1], covers[..., ::-1, :], guesses[..., ::-1, :]
-        points = _mirrored(points, 1)
+        points, flows = _mirrored(points, 1), flows[:, :, ::-1] * np.array([1, -1], np.float32)
     if rng.random() < 0.15:
         frames, covers, guesses = frames.swapaxes(2, 3), covers.swapaxes(-1, -2), guesses.swapaxes(-1, -2)
-        points = points[..., ::-1]
-    changed = {"frames": frames, "covers": covers, "proposals": guesses, "points": points}
+        points, flows = points[..., ::-1], flows.swapaxes(2, 3)[..., ::-1]
+    changed = {"frames": frames, "covers": covers, "proposals": guesses, "points": points, "flows": flows}
     return {name: np.ascontiguousarray(value) for name, value in changed.items()}
 
 

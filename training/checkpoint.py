@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from sam_service.core.nano import ARCHITECTURE, build_nano
+from sam_service.core.nano import ARCHITECTURE
 from torch import Tensor
 from transformers import Sam2VideoModel
 
 
-def export(state: dict[str, Tensor], folder: Path, image_size: int, proposal: bool) -> None:
+def export(state: dict[str, Tensor], folder: Path, image_size: int) -> None:
     """Write a model's state; each file appears whole or not at all. Matrices are stored in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     halved = {name: (t.half() if t.ndim > 1 and t.is_floating_point() else t) for name, t in state.items()}
@@ -26,7 +26,7 @@ def export(state: dict[str, Tensor], folder: Path, image_size: int, proposal: bo
     partial = weights.with_suffix(".partial")
     save_file(halved, partial)
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    note = {"architecture": ARCHITECTURE, "image_size": image_size, "proposal": proposal, "sha256": digest}
+    note = {"architecture": ARCHITECTURE, "image_size": image_size, "sha256": digest}
     text = config.with_suffix(".partial.json")
     text.write_text(json.dumps(note, indent=2) + "\n")
     partial.chmod(0o644)
@@ -34,12 +34,9 @@ def export(state: dict[str, Tensor], folder: Path, image_size: int, proposal: bo
     os.replace(text, config)
 
 
-def load(folder: Path, image_size: int | None = None) -> tuple[Sam2VideoModel, bool]:
-    """The model of a checkpoint folder in single precision, and whether it wants proposals."""
-    note = json.loads((folder / "config.json").read_text())
-    weights = folder / "model.safetensors"
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != note["sha256"]:
-        raise ValueError(f"{weights} is not the file that config.json describes")
-    model = build_nano(image_size or int(note["image_size"]))
-    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(weights).items()})
-    return model, bool(note["proposal"])
+def fill(model: Sam2VideoModel, folder: Path) -> None:
+    """Put a checkpoint's weights into `model`; layers that the checkpoint does not have keep theirs."""
+    state = load_file(folder / "model.safetensors")
+    result = model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()}, strict=False)
+    if result.unexpected_keys:
+        raise ValueError(f"{folder} has weights that this network has no place for: {result.unexpected_keys[:4]}")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from training.shapes import Floats, Part, random_parts, rotation
 from training.textures import SIZE, Image, TextureBank
 
-FRAMES = 8
+FRAMES = 10
 TARGETS = 3  # objects of a clip whose masks are kept
+CUTOUT_SHARE = 0.5  # of the objects, where there are cut-outs
 SHIFT = 4  # fractional bits of drawn vertices
 Pixels = NDArray[np.float32]
 
@@ -33,13 +34,18 @@ class Actor:
     bend: float = 0.0
     sway: Floats = field(default_factory=lambda: np.zeros(2))
     phase: float = 0.0
+    back: float = np.inf  # when it turns round and retraces its path
+    cutout: Image | None = None  # drawn in the place of the parts
 
     def draw(self, time: float) -> tuple[Pixels, Pixels]:
         """Coverage (SIZE, SIZE) in 0..1 at `time`, and colour (SIZE, SIZE, 3) where there is coverage."""
+        time = min(time, 2 * self.back - time)
         scale = self.size * np.exp(self.zoom * time)
         squash = np.diag([1 / self.squash, 1.0])
         matrix = squash @ rotation(self.angle + self.turn * time) * scale
         centre = self.centre + self.velocity * time + self.sway * np.sin(0.3 * time + self.phase)
+        if self.cutout is not None:
+            return _pasted(self.cutout, matrix, centre, self.size)
         cover: Image = np.zeros((SIZE, SIZE), np.uint8)
         colour = np.zeros((SIZE, SIZE, 3), np.uint8)
         for part in self.parts:
@@ -54,6 +60,20 @@ class Actor:
             cv2.copyTo(warped, np.asarray(stencil > 64, np.uint8), colour)
             cover = np.maximum(cover, stencil)
         return np.asarray(cover / 255, np.float32), colour.astype(np.float32)
+
+
+def _pasted(cutout: Image, matrix: Floats, centre: Floats, size: float) -> tuple[Pixels, Pixels]:
+    """Coverage (SIZE, SIZE) and colour (SIZE, SIZE, 3) of a cut-out whose half-extent the matrix maps to pixels."""
+    side = int(np.clip(2 * size, 16, cutout.shape[0]))
+    layers = cutout.astype(np.float32)
+    layers[..., :3] *= layers[..., 3:] / 255
+    layers = np.asarray(cv2.resize(layers, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+    scaled = matrix / (side / 2)
+    middle = np.full(2, (side - 1) / 2)
+    warp = np.hstack([scaled, (centre - scaled @ middle)[:, None]])
+    warped = np.asarray(cv2.warpAffine(layers, warp, (SIZE, SIZE), borderMode=cv2.BORDER_CONSTANT), np.float32)
+    cover = np.asarray(warped[..., 3] / 255, np.float32)
+    return cover, np.asarray(warped[..., :3] / np.maximum(cover, 0.02)[..., None], np.float32)
 
 
 @dataclass
@@ -71,44 +91,62 @@ def _tinted(rng: np.random.Generator, image: Image) -> Image:
     return np.asarray((flipped * gain + offset).clip(0, 255), dtype=np.uint8)
 
 
+def _recoloured(rng: np.random.Generator, cutout: Image) -> Image:
+    """The cut-out in other light, mirrored every second time, its channels swapped now and then."""
+    colour = cutout[..., :3] if rng.random() < 0.8 else cutout[..., rng.permutation(3)]
+    colour = (colour * rng.uniform(0.75, 1.2, 3) + rng.uniform(-20, 20, 3)).clip(0, 255).astype(np.uint8)
+    image = np.dstack([colour, cutout[..., 3]])
+    return np.ascontiguousarray(image[:, ::-1] if rng.random() < 0.5 else image)
+
+
 def _actor(rng: np.random.Generator, bank: TextureBank, squash: float, pace: float) -> Actor:
     """A random object somewhere in the frame."""
     real = float(rng.choice([0.0, 0.6, 1.0, 1.0]))
+    cutout = None
+    if bank.cutouts and rng.random() < CUTOUT_SHARE:
+        cutout = _recoloured(rng, bank.cutouts[rng.integers(len(bank.cutouts))])
+    upright = cutout is not None and rng.random() < 0.7
     return Actor(
         parts=random_parts(rng),
         textures=[_tinted(rng, bank.image(rng, real)) for _ in range(int(rng.choice([1, 1, 2, 3])))],
-        size=float(np.exp(rng.uniform(np.log(18), np.log(75)))),
+        size=float(np.exp(rng.uniform(np.log(13), np.log(80)))),
         centre=rng.uniform(0.15, 0.85, 2) * SIZE,
         velocity=rng.normal(0, 3.2 * pace, 2) / (squash, 1),
         squash=squash,
-        angle=rng.uniform(0, 2 * np.pi),
+        angle=rng.normal(0, 0.2) if upright else rng.uniform(0, 2 * np.pi),
         turn=rng.normal(0, 0.035 * pace),
         zoom=rng.normal(0, 0.009 * pace),
         bend=rng.uniform(0, 0.14),
         sway=rng.uniform(0, 12, 2) / (squash, 1),
         phase=rng.uniform(0, 2 * np.pi),
+        cutout=cutout,
     )
 
 
 def _lookalike(rng: np.random.Generator, actor: Actor, pace: float) -> Actor:
     """Another object of the same make elsewhere, on its own path."""
     return Actor(actor.parts, actor.textures, actor.size * rng.uniform(0.8, 1.2), rng.uniform(0.1, 0.9, 2) * SIZE,
-                 rng.normal(0, 3.2 * pace, 2), actor.squash, rng.uniform(0, 2 * np.pi), bend=actor.bend)  # fmt: skip
+                 rng.normal(0, 3.2 * pace, 2), actor.squash, rng.uniform(0, 2 * np.pi), bend=actor.bend,
+                 cutout=actor.cutout)  # fmt: skip
 
 
 def _cross(rng: np.random.Generator, actor: Actor, target: Actor) -> None:
-    """Send `actor` over the middle of `target`'s path at some time in the clip."""
+    """Send `actor` over the middle of `target`'s path at some time in the clip; every second one hides it wholly."""
     meeting = rng.uniform(2, FRAMES)
-    direction = rotation(rng.uniform(0, 2 * np.pi)) @ np.array([rng.uniform(8, 30), 0])
+    if hides := rng.random() < 0.5:
+        actor.size, actor.cutout = target.size * rng.uniform(1.3, 2.2), None
+    direction = rotation(rng.uniform(0, 2 * np.pi)) @ np.array([rng.uniform(8, 22 if hides else 30), 0])
     actor.velocity, actor.sway = direction, np.zeros(2)
     actor.centre = target.centre + target.velocity * meeting - direction * meeting
 
 
 def _leave(rng: np.random.Generator, actor: Actor) -> None:
-    """Send `actor` out of the frame within the clip, over the nearest side."""
+    """Send `actor` out of the frame within the clip, over the nearest side; every second one comes back."""
     side = int(np.argmin(np.concatenate([actor.centre, SIZE - actor.centre])))
     distance = min(actor.centre[side % 2], SIZE - actor.centre[side % 2]) + 1.3 * actor.size
-    actor.velocity[side % 2] = (1 if side >= 2 else -1) * distance / rng.uniform(3, FRAMES)
+    actor.velocity[side % 2] = (1 if side >= 2 else -1) * distance / rng.uniform(2, FRAMES - 2)
+    if rng.random() < 0.5:
+        actor.back = rng.uniform(3, FRAMES - 2)
 
 
 def _cast(rng: np.random.Generator, bank: TextureBank) -> list[Actor]:
@@ -123,7 +161,7 @@ def _cast(rng: np.random.Generator, bank: TextureBank) -> list[Actor]:
         occluder = _actor(rng, bank, squash, pace)
         _cross(rng, occluder, target)
         actors.append(occluder)
-    if rng.random() < 0.12:
+    if rng.random() < 0.25:
         _leave(rng, target)
     return actors
 

@@ -1,10 +1,12 @@
-"""What a run shows of itself: curves.csv, a line on the terminal now and then, and pictures of masks."""
+"""What a run shows of itself: curves.csv, lines on the terminal, pictures of masks, TensorBoard if installed."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +30,7 @@ class Curves:
             self.path.write_text(",".join(COLUMNS) + "\n")
         self.sums: dict[str, list[float]] = {}
         self.since = time.monotonic()
+        self.board = _board(folder)
 
     def add(self, spent: float, total: float, step: int, size: int, kind: str, outcome: Outcome, rate: float) -> None:
         """Count one step; every so often write a line and say how much time is left."""
@@ -44,9 +47,21 @@ class Curves:
         row["steps_per_second"] = f"{speed:.2f}"
         with self.path.open("a", newline="") as handle:
             csv.DictWriter(handle, COLUMNS).writerow(row)
-        shown = "  ".join(f"{name} {value}" for name, value in row.items())
-        print(f"{shown}  left {(total - spent) / 60:.0f} min", flush=True)
+        if self.board is not None:
+            for name, shown in means.items():
+                self.board.add_scalar(name, float(shown), step)
+        told = "  ".join(f"{name} {value}" for name, value in row.items())
+        print(f"{told}  left {(total - spent) / 60:.0f} min", flush=True)
         self.sums, self.since = {}, time.monotonic()
+
+
+def _board(folder: Path) -> Any:
+    """A TensorBoard writer, where that package is installed; the trainer does not need it."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
 
 
 def picture(folder: Path, step: int, batch: Batch, logits: Tensor, most: int = 4) -> None:
@@ -57,9 +72,9 @@ def picture(folder: Path, step: int, batch: Batch, logits: Tensor, most: int = 4
     for obj in range(min(most, len(batch.owner))):
         row = []
         for time_, pixels in enumerate(batch.pixels[batch.owner[obj]]):
-            image = pixels * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
-            canvas = np.ascontiguousarray((image.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()[..., ::-1])
-            truth, guess = batch.targets[time_, obj, 0] - 0.5, logits[time_, obj, 0]
+            image = pixels.cpu() * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+            canvas = np.ascontiguousarray((image.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()[..., ::-1])
+            truth, guess = batch.targets[time_, obj, 0].cpu() - 0.5, logits[time_, obj, 0].cpu()
             for mask, colour in ((truth, (0, 0, 255)), (guess, (0, 255, 0))):
                 full = cv2.resize(mask.float().numpy(), (size, size)) > 0
                 edges = cv2.findContours(full.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]

@@ -1,162 +1,153 @@
-"""Measure a checkpoint, stepping through clips as the service does.
+"""Measure a checkpoint with the service's own predictor, beside OpenCV alone on the same clips.
 
-    python -m training.evaluate CHECKPOINT [--clips N] [--seed N] [--prompt box] [--textures DIR]
+    python -m training.evaluate CHECKPOINT [--clips N] [--seed N] [--prompt box] [--textures DIR] [--cutouts DIR]
     python -m training.evaluate CHECKPOINT --judge score_service.py --videos DIR     # that judge's composites
-    python -m training.evaluate CHECKPOINT --judge score_service.py --labelled DIR   # clips with hand-made masks
+    python -m training.evaluate CHECKPOINT --labelled DIR                            # clips with hand-made masks
 
-Without a judge, the clips are the generator's own, with seeds that training never sees.
+Without a judge, the clips are the generator's own, with seeds that training never sees. `--corrections 3` adds clicks on
+frame 0, each deep inside the largest error; `--opencv` adds the baseline; `--figure FILE.jpg` draws the scores' calibration.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from sam_service.core.proposal import proposal
-from torch.nn import functional
-from transformers import Sam2VideoModel
+from sam_service.core.device import choose_device
+from sam_service.core.features import Frame, to_square
+from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.nano import quicken
+from sam_service.core.prompts import PointPrompt
+from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
+from sam_service.core.weights import load_model
 
-from training.checkpoint import load
-from training.clips import make_clip
-from training.prompts import LEAST_AREA, box_around, click_inside
-from training.step import Memory, encode, memorise, normalise, prompted, tracked
-from training.textures import TextureBank
-
-Mask = NDArray[np.bool_]
-Image8 = NDArray[np.uint8]
-FRESH = 900_000  # added to the seeds of own clips
+from training import opencv_alone
+from training.calibration import Pairs, error, figure
+from training.cases import Case, Mask, chosen
+from training.prompts import LEAST_AREA
 
 
 @dataclass
-class Case:
-    """RGB frames (H, W, 3); true masks (H, W) of some; the prompt of frame 0, a click or a box, in their pixels."""
+class Tally:
+    """What was measured over all cases."""
 
-    name: str
-    frames: list[Image8]
-    truth: dict[int, Mask]
-    prompt: NDArray[np.float32]
+    click: list[float] = field(default_factory=list)
+    corrected: list[float] = field(default_factory=list)
+    track: list[float] = field(default_factory=list)
+    absent: list[bool] = field(default_factory=list)
+    kept: list[bool] = field(default_factory=list)
+    scores: Pairs = field(default_factory=list)  # predicted IoU and the true one
+    presences: Pairs = field(default_factory=list)  # probability of presence and the truth
 
+    def add(self, case: Case, masks: Sequence[Mask]) -> None:
+        """Count the masks of later frames."""
+        later = {time: mask for time, mask in case.truth.items() if time}
+        overlaps = [overlap(masks[time], mask) for time, mask in later.items() if mask.sum() >= LEAST_AREA]
+        self.kept += [bool(masks[time].any()) for time, mask in later.items() if mask.sum() >= LEAST_AREA]
+        self.absent += [bool(masks[time].sum() < LEAST_AREA) for time, mask in later.items() if not mask.any()]
+        if overlaps:
+            self.track.append(float(np.mean(overlaps)))
 
-@torch.inference_mode()
-def segment(model: Sam2VideoModel, case: Case, with_proposal: bool) -> list[Mask]:
-    """The mask (H, W) of every frame of a case."""
-    size = model.prompt_encoder.input_image_size
-    assert isinstance(size, int)
-    height, width = case.frames[0].shape[:2]
-    scaled = case.prompt.reshape(-1, 2) * np.array([size / width, size / height], np.float32)
-    labels = np.array([1] if len(scaled) == 1 else [2, 3], np.int32)
-    memories: list[Memory] = []
-    masks: list[Mask] = []
-    for time, frame in enumerate(case.frames):
-        small = np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC))
-        features = encode(model, normalise(torch.from_numpy(small.copy()))[None])
-        if time == 0:
-            guess = _guess(small, scaled, labels) if with_proposal else None
-            decoded = prompted(
-                model, features, torch.from_numpy(scaled)[None].float(), torch.from_numpy(labels)[None], guess
-            )
-        else:
-            decoded = tracked(model, features, memories, time)
-        memories.append(memorise(model, features, decoded, time, is_prompted=time == 0))
-        memories = [m for m in memories if m.prompted or time - m.time < model.config.max_object_pointers_in_encoder]
-        full = functional.interpolate(decoded.gated(), size=(height, width), mode="bilinear", align_corners=False)
-        masks.append((full[0, 0] > 0).numpy())
-    return masks
-
-
-def _guess(image: Image8, points: NDArray[np.float32], labels: NDArray[np.int32]) -> torch.Tensor:
-    """The proposal (1, 1, S/4, S/4) for a click, or for a box given as two corners."""
-    if len(points) == 1:
-        logits = proposal(image, points, labels)
-    else:
-        logits = proposal(image, points[:0], labels[:0], points.reshape(-1))
-    return torch.from_numpy(logits)[None, None]
+    def summary(self) -> dict[str, Any]:
+        """Means, and calibration errors."""
+        means: dict[str, Sequence[float]] = {
+            "j_click": self.click,
+            "j_corrected": self.corrected,
+            "j_track": self.track,
+            "absent_ok": self.absent,
+            "present_ok": self.kept,
+            "robust": [value >= 0.5 for value in self.track],
+        }
+        out: dict[str, Any] = {"clips": len(self.click)}
+        out |= {name: round(float(np.mean(values)), 4) for name, values in means.items() if values}
+        out |= {f"{name}_error": round(error(pairs), 4) for name, pairs in
+                (("score", self.scores), ("object_score", self.presences)) if pairs}  # fmt: skip
+        return out
 
 
-def own_cases(args: argparse.Namespace) -> Iterator[Case]:
-    """The generator's clips, with seeds kept apart from training."""
-    bank = TextureBank(np.random.default_rng(FRESH + args.seed), args.textures, patterns=100)
-    for index in range(args.clips):
-        rng = np.random.default_rng([FRESH + args.seed, index])
-        clip = make_clip(rng, bank)
-        masks = clip.covers[:, 0] > 0.5
-        if masks[0].sum() < LEAST_AREA:
-            continue
-        prompt = (box_around if args.prompt == "box" else click_inside)(rng, masks[0])
-        yield Case(f"own-{args.seed}-{index}", list(clip.frames), dict(enumerate(masks)), prompt)
+class Subject:
+    """A checkpoint behind the service's predictor."""
+
+    def __init__(self, checkpoint: Path, size: int | None) -> None:
+        loaded = load_model("nano", checkpoint=str(checkpoint), image_size=size)
+        self.size = loaded.image_size
+        policy = choose_device("auto")
+        quicken(loaded.model, policy.device)
+        self.predictor = Sam2VideoPredictor(loaded.model, policy, hints=loaded.hints)
+
+    def run(self, case: Case, tally: Tally, corrections: int) -> list[Mask]:
+        """Prompt frame 0, correct it, carry on; the mask (H, W) of every frame."""
+        bank, count = MemoryBank(case.name), len(case.frames)
+        frames = [self._frame(case, time) for time in range(count)]
+        points = case.prompt.reshape(-1, 2).astype(np.float32)
+        labels = np.array([1] if len(points) == 1 else [2, 3], np.int32)
+        mask, output = self._prompt(bank, frames[0], points, labels, count)
+        tally.click.append(overlap(mask, case.truth[0]))
+        tally.scores.append((output.score, tally.click[-1]))
+        for _ in range(corrections):
+            point, label = correction(mask, case.truth[0])
+            points, labels = np.vstack([points, point]), np.append(labels, label).astype(np.int32)
+            mask, _ = self._prompt(bank, frames[0], points, labels, count)
+        if corrections:
+            tally.corrected.append(overlap(mask, case.truth[0]))
+        masks = [mask]
+        for frame in frames[1:]:
+            [output] = self.predictor.step(bank, frame, track=[1], num_frames=count)
+            masks.append(enlarged(output, frame))
+            self._note(case, frame.index, masks[-1], output, tally)
+        return masks
+
+    def _frame(self, case: Case, time: int) -> Frame:
+        height, width = case.frames[time].shape[:2]
+
+        def read(at: int = time) -> Any:
+            return to_square(case.frames[at], self.size)
+
+        return Frame(time, width, height, read, read)
+
+    def _prompt(self, bank: MemoryBank, frame: Frame, points: Any, labels: Any, count: int) -> tuple[Mask, ObjectOutput]:
+        [output] = self.predictor.step(bank, frame, prompts={1: PointPrompt(points, labels)}, num_frames=count)
+        return enlarged(output, frame), output
+
+    def _note(self, case: Case, time: int, mask: Mask, output: ObjectOutput, tally: Tally) -> None:
+        truth = case.truth.get(time)
+        if truth is None:
+            return
+        if truth.sum() >= LEAST_AREA:
+            tally.scores.append((output.score, overlap(mask, truth)))
+        if truth.sum() >= LEAST_AREA or not truth.any():
+            tally.presences.append((output.object_score, float(truth.any())))
 
 
-def judge_cases(judge: ModuleType, args: argparse.Namespace) -> Iterator[Case]:
-    """The composites that the judge would send, through the same kind of video file."""
-    clips = sorted(args.videos.glob("*.mp4"))
-    for index in range(args.clips):
-        frames, masks = judge.composite(np.random.default_rng([args.seed, index]), clips, occluded=index % 3 == 2)
-        prompt = judge.bounding_box(masks[0]) if args.prompt == "box" else judge.interior_point(masks[0])
-        coded = [_rgb(cv2.imdecode(cv2.imencode(".jpg", frame)[1], cv2.IMREAD_COLOR)) for frame in frames]
-        yield Case(f"composite-{args.seed}-{index}", coded, dict(enumerate(masks)), np.array(prompt, np.float32))
+def enlarged(output: ObjectOutput, frame: Frame) -> Mask:
+    """The mask (H, W) as the service answers it."""
+    full = cv2.resize(output.logits, (frame.width, frame.height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full > 0)
 
 
-def labelled_cases(args: argparse.Namespace) -> Iterator[Case]:
-    """Clips with a few hand-made masks."""
-    for entry in json.loads((args.labelled / "index.json").read_text()):
-        capture = cv2.VideoCapture(str(args.labelled / f"{entry['clip']}.mp4"))
-        read = [capture.read()[1] for _ in range(max(entry["frames"]) + 1)]
-        drawn = {i: cv2.imread(str(args.labelled / entry["clip"] / f"{i:05d}.png"), 0) for i in entry["frames"]}
-        truth = {i: np.asarray(mask) > 127 for i, mask in drawn.items()}
-        yield Case(entry["clip"], [_rgb(f) for f in read], truth, np.array(entry[args.prompt], np.float32))
+def correction(mask: Mask, truth: Mask) -> tuple[Any, int]:
+    """A click (x, y) deep inside the largest error, as a user would place it, and its label."""
+    missed, spilt = (_depth(truth & ~mask), _depth(mask & ~truth))
+    depth = missed if missed.max() >= spilt.max() else spilt
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([x, y], np.float32), int(truth[y, x])
 
 
-def _rgb(image: Any) -> Image8:
-    """OpenCV's channels the right way round."""
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+def _depth(mask: Mask) -> Any:
+    return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 
 def overlap(a: Mask, b: Mask) -> float:
     """IoU of two masks."""
     union = (a | b).sum()
     return 1.0 if union == 0 else float((a & b).sum() / union)
-
-
-def score(model: Sam2VideoModel, cases: Iterator[Case], with_proposal: bool, quiet: bool = False) -> dict[str, Any]:
-    """Mean IoU on the prompted frame and on later ones, and the share of absent frames left empty."""
-    clicks, tracks, absent = [], [], []
-    for case in cases:
-        got = segment(model, case, with_proposal)
-        clicks.append(overlap(got[0], case.truth[0]))
-        later = [overlap(got[i], mask) for i, mask in case.truth.items() if i and mask.sum() >= LEAST_AREA]
-        absent += [bool(got[i].sum() < LEAST_AREA) for i, mask in case.truth.items() if i and not mask.any()]
-        if later:
-            tracks.append(float(np.mean(later)))
-        if not quiet:
-            print(f"{case.name:28s} click {clicks[-1]:.3f}  track {np.mean(later) if later else float('nan'):.3f}")
-    return {
-        "clips": len(clicks),
-        "j_click": round(float(np.mean(clicks)), 4),
-        "j_track": round(float(np.mean(tracks)), 4),
-        "robust": round(float(np.mean([t >= 0.5 for t in tracks])), 3),
-        "absent_ok": round(float(np.mean(absent)), 3) if absent else None,
-    }
-
-
-def _judge(path: Path) -> ModuleType:
-    """The judge's module, from its file."""
-    spec = importlib.util.spec_from_file_location("judge", path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> None:
@@ -167,22 +158,30 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, help="image size, where not the checkpoint's own")
     parser.add_argument("--prompt", choices=("click", "box"), default="click")
+    parser.add_argument("--corrections", type=int, default=0)
+    parser.add_argument("--opencv", action="store_true", help="measure OpenCV alone, too")
+    parser.add_argument("--figure", type=Path, help="where to draw the calibration of both scores")
     parser.add_argument("--textures", type=Path, help="clips whose frames serve as textures")
+    parser.add_argument("--cutouts", type=Path, action="append", help="a folder of PNG files with alpha")
     parser.add_argument("--judge", type=Path, help="the judge's script")
     parser.add_argument("--videos", type=Path, help="clips for the judge's composites")
     parser.add_argument("--labelled", type=Path, help="clips with hand-made masks")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-proposal", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model, with_proposal = load(args.checkpoint, args.size)
-    if args.labelled:
-        cases = labelled_cases(args)
-    elif args.judge:
-        cases = judge_cases(_judge(args.judge), args)
-    else:
-        cases = own_cases(args)
-    print(json.dumps(score(model, cases, with_proposal and not args.no_proposal)))
+    cv2.setNumThreads(args.threads)
+    subject, tally, alone = Subject(args.checkpoint, args.size), Tally(), Tally()
+    for case in chosen(args):
+        tally.add(case, subject.run(case, tally, args.corrections))
+        if args.opencv:
+            masks = opencv_alone.segment(case)
+            alone.click.append(overlap(masks[0], case.truth[0]))
+            alone.add(case, masks)
+        track = f"{tally.track[-1]:.3f}" if tally.track else "-"
+        print(f"{case.name:28s} click {tally.click[-1]:.3f}  track {track}", flush=True)
+    if args.figure:
+        figure(args.figure, {"score": tally.scores, "object_score": tally.presences})
+    print(json.dumps({"model": tally.summary()} | ({"opencv_alone": alone.summary()} if args.opencv else {})))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ LEARNED_VECTORS = {
     "no_object_pointer",
     "occlusion_spatial_embedding_parameter",
 }
+# Layers whose answer is added to the library's: they start at nought.
+SILENT = ("mask_decoder.prompt_readout", "mask_decoder.hint_embed.2", "mask_decoder.outline.4")
+
 
 @torch.no_grad()
 def initialise(model: Sam2VideoModel) -> None:
@@ -35,7 +38,7 @@ def initialise(model: Sam2VideoModel) -> None:
     for name, parameter in model.named_parameters():
         if name in LEARNED_VECTORS:
             nn.init.normal_(parameter, std=0.02)
-        elif "prompt_readout" in name:
+        elif name.startswith(SILENT):
             nn.init.zeros_(parameter)
         elif "hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
             parameter.mul_(0.1)  # logits start near zero

@@ -11,8 +11,8 @@ from torch.nn import functional
 from training.step import Decoded
 
 VISIBLE_SHARE = 0.001  # of the frame; below it an object counts as absent
-BCE_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, SCORE_WEIGHT = 8.0, 1.0, 0.2, 0.3
-ABSENT_WEIGHT = 5.0  # of an object that is not there, in the score: few are
+BCE_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, SCORE_WEIGHT = 8.0, 1.0, 0.4, 0.6
+ABSENT_WEIGHT = 3.0  # of an object that is not there, in the score: few are
 EDGE_WEIGHT = 2.0  # of a pixel at an outline, on top of the one that every pixel has
 
 

@@ -1,6 +1,6 @@
 """A ring of ready-made clips on disk: generator processes fill it, trainers draw from it at random.
 
-    python -m training.pool --out DIR [--textures DIR] [--slots N] [--workers N] [--rounds N]
+    python -m training.pool --out DIR [--textures DIR] [--cutouts DIR] [--slots N] [--workers N] [--rounds N]
 
 Slots are overwritten for as long as the generators run, so the data stays fresh while no trainer ever waits.
 """
@@ -12,13 +12,15 @@ import json
 import multiprocessing
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sam_service.core.proposal import LIMIT, proposal
+from sam_service.core.motion import backward_flow, grey
+from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, LIMIT, proposals
 
 from training.clips import FRAMES, TARGETS, Clip, make_clip
 from training.prompts import LEAST_AREA, box_around, click_inside
@@ -27,6 +29,7 @@ from training.textures import SIZE, TextureBank
 SIDE = SIZE // 4  # of masks and proposals
 KINDS = ("click", "box")
 PROMPTED = 2  # frames of each clip with prompts: the first, and a later one
+STRIDES = (1, 2)  # frames between two for which there is a flow
 ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "frames": ((FRAMES, SIZE, SIZE, 3), "uint8"),
     "covers": ((FRAMES, TARGETS, SIDE, SIDE), "uint8"),  # visible share, 0..255
@@ -35,6 +38,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "clicks": ((PROMPTED, TARGETS, 2), "float32"),
     "boxes": ((PROMPTED, TARGETS, 4), "float32"),
     "proposals": ((PROMPTED, TARGETS, len(KINDS), SIDE, SIDE), "int8"),  # logits in steps of LIMIT / 127
+    "flows": ((len(STRIDES), FRAMES - 1, SIDE, SIDE, 2), "float16"),  # to each frame t + stride from t; pixels of SIDE
     "filled": ((), "bool"),
 }
 
@@ -72,6 +76,7 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
     prompted = np.array([0, rng.integers(FRAMES // 2, FRAMES)])
     out: dict[str, NDArray[Any]] = {
         "frames": clip.frames,
+        "flows": _flows(clip.frames),
         "covers": np.round(np.asarray(small) * 255).astype(np.uint8),
         "prompted": prompted,
         **{name: np.zeros(ARRAYS[name][0], ARRAYS[name][1]) for name in ("present", "clicks", "boxes", "proposals")},
@@ -85,22 +90,41 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
             out["clicks"][p, k] = click = click_inside(rng, mask)
             out["boxes"][p, k] = box = box_around(rng, mask)
             none = np.zeros((0, 2), np.float32)
+            one, any_radius, any_scale = np.ones(1, np.int32), rng.integers(len(CLICK_RADII)), rng.integers(len(BOX_SCALES))
             guesses = (
-                proposal(clip.frames[frame], click[None], np.ones(1, np.int32)),
-                proposal(clip.frames[frame], none, np.zeros(0, np.int32), box),
+                proposals(clip.frames[frame], click[None], one, only=int(any_radius)),
+                proposals(clip.frames[frame], none, one[:0], box, only=int(any_scale)),
             )
-            out["proposals"][p, k] = np.round(np.stack(guesses) * (127 / LIMIT)).astype(np.int8)
+            out["proposals"][p, k] = np.round(np.concatenate(guesses) * (127 / LIMIT)).astype(np.int8)
     return out
 
 
-def fill(folder: Path, textures: Path | None, worker: int, workers: int, rounds: int, seed: int) -> None:
+def _flows(frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Backward flows (STRIDES, FRAMES - 1, SIDE, SIDE, 2); number t of a stride leads from frame t + stride to frame t."""
+    greys = [grey(frame) for frame in frames]
+    out = np.zeros(ARRAYS["flows"][0], np.float16)
+    for s, stride in enumerate(STRIDES):
+        for t in range(FRAMES - stride):
+            out[s, t] = backward_flow(greys[t + stride], greys[t], SIDE)
+    return out
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where pixels come from beside the procedural ones: a folder of clips, folders of cut-outs."""
+
+    textures: Path | None = None
+    cutouts: tuple[Path, ...] = ()
+
+
+def fill(folder: Path, sources: Sources, worker: int, workers: int, rounds: int, seed: int) -> None:
     """Write every `workers`-th slot, `rounds` times over, at the lowest priority."""
     os.nice(19)
     cv2.setNumThreads(1)
     pool = Pool(folder)
     rng = np.random.default_rng([seed, worker])
     for _ in range(rounds):
-        bank = TextureBank(rng, textures)
+        bank = TextureBank(rng, sources.textures, cutouts=list(sources.cutouts))
         for slot in range(worker, pool.slots, workers):
             item = record(rng, make_clip(rng, bank))
             while not item["present"][0].any():
@@ -108,10 +132,10 @@ def fill(folder: Path, textures: Path | None, worker: int, workers: int, rounds:
             pool.write(slot, item)
 
 
-def start(folder: Path, textures: Path | None, slots: int, seed: int = 0, first: int = 200) -> multiprocessing.Process:
+def start(folder: Path, sources: Sources, slots: int, seed: int = 0, first: int = 200) -> multiprocessing.Process:
     """Create a pool, keep filling it in the background, and wait until `first` slots are ready."""
     pool = Pool(folder, slots)
-    job = multiprocessing.Process(target=fill, args=(folder, textures, 0, 1, 1000, seed), daemon=True)
+    job = multiprocessing.Process(target=fill, args=(folder, sources, 0, 1, 1000, seed), daemon=True)
     job.start()
     while pool.arrays["filled"].sum() < min(first, slots):
         time.sleep(1)
@@ -123,15 +147,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--textures", type=Path, help="a folder of .mp4 clips whose frames serve as textures")
+    parser.add_argument("--cutouts", type=Path, action="append", default=[], help="a folder of PNG files with alpha")
     parser.add_argument("--slots", type=int, default=3000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     Pool(args.out, args.slots)
+    sources = Sources(args.textures, tuple(args.cutouts))
     jobs = [
         multiprocessing.Process(
-            target=fill, args=(args.out, args.textures, w, args.workers, args.rounds, args.seed), daemon=True
+            target=fill, args=(args.out, sources, w, args.workers, args.rounds, args.seed), daemon=True
         )
         for w in range(args.workers)
     ]

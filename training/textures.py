@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.cutouts import read
+
 Image = NDArray[np.uint8]
 SIZE = 256  # side of every texture
 
@@ -66,10 +68,12 @@ def procedural(rng: np.random.Generator) -> Image:
 
 
 class TextureBank:
-    """Procedural images, and clips of real frames squashed to SIZE x SIZE."""
+    """Procedural images, clips of real frames squashed to SIZE x SIZE, and cut-outs (SIDE, SIDE, 4)."""
 
-    def __init__(self, rng: np.random.Generator, folder: Path | None, patterns: int = 300) -> None:
+    def __init__(self, rng: np.random.Generator, folder: Path | None, patterns: int = 300,
+                 cutouts: list[Path] | None = None) -> None:
         self.patterns = [procedural(rng) for _ in range(patterns)]
+        self.cutouts = read(cutouts or [])
         self.clips = [read_clip(path) for path in sorted(folder.glob("*.mp4"))] if folder else []
 
     def image(self, rng: np.random.Generator, real: float) -> Image:

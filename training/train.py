@@ -1,6 +1,6 @@
-"""Train the nano model, from nothing or from where an earlier run in the same folder stopped.
+"""Train the nano model: from nothing, from a checkpoint, or from where an earlier run in the same folder stopped.
 
-    python -m training.train --out DIR [--textures DIR] [--pool DIR] [--minutes N]
+    python -m training.train --out DIR [--start CHECKPOINT] [--textures DIR] [--cutouts DIR] [--pool DIR] [--minutes N]
 
 DIR receives run.pt (all that a resumed run needs), curves.csv, pictures/ and checkpoint/ (what the service loads).
 Clips come from a pool on disk, which a generator process keeps filling while the training runs.
@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from transformers import Sam2VideoModel
 from training import curves, pool
 from training.average import Average
 from training.batch import draw
-from training.checkpoint import export
+from training.checkpoint import export, fill
 from training.initial import initialise
 from training.unroll import Outcome, clip_step, image_step
 
@@ -56,15 +57,17 @@ class Course:
         Stage(until=0.71, size=256, images=8, frames=4, clips=3, image_share=0.65, truth=(0.2, 0.1)),
         Stage(until=1.00, size=256, images=8, frames=8, clips=2, truth=(0.1, 0.0)),
     )
-    final_size: int = 256  # written into the checkpoint
+    final_size: int = 320  # written into the checkpoint; larger than in training, which helps small objects
     rate: float = 1.2e-3
     least_rate: float = 2e-5
     warm_up: int = 100  # steps
     decay: float = 0.02
     clip_norm: float = 1.0
-    correct: float = 0.3  # share of image steps with a correction click
-    withhold: float = 0.35  # share of steps without the proposal
+    correct: float = 0.4  # share of steps with correction clicks
+    most_corrections: int = 3
+    withhold: float = 0.15  # share of steps without the proposal
     seed: int = 1
+    frozen: tuple[str, ...] = ()  # names of parts that keep their weights
     processes: int = 2
     save_every: float = 120.0  # seconds
     picture_every: float = 240.0
@@ -84,13 +87,28 @@ class Course:
         return float((self.least_rate + (self.rate - self.least_rate) * wave) * min(1.0, (step + 1) / self.warm_up))
 
 
+FROM_NOTHING = Course()
+FROM_CHECKPOINT = Course(
+    stages=(
+        Stage(until=0.70, size=192, images=10, frames=4, clips=3, image_share=0.4, truth=(0.4, 0.1)),
+        Stage(until=0.88, size=256, images=8, frames=4, clips=2, image_share=0.4, truth=(0.1, 0.0)),
+        Stage(until=1.00, size=256, images=8, frames=7, clips=2, image_share=0.4),
+    ),
+    rate=6e-4,
+    seed=2,
+    frozen=("vision_encoder.stem", "vision_encoder.stages.0", "vision_encoder.stages.1"),
+)
+
+
 @dataclass
 class Place:
-    """Where a run keeps things, and how long it may take."""
+    """Where a run keeps things, what it starts from, on which device, and how long it may take."""
 
     out: Path
     clips: Path
     minutes: float
+    start: Path | None = None
+    device: str = "cpu"
 
 
 class Trainer:
@@ -99,11 +117,19 @@ class Trainer:
     def __init__(self, course: Course, place: Place, rank: int) -> None:
         self.course, self.place, self.rank = course, place, rank
         torch.manual_seed(course.seed)
+        self.device = torch.device(place.device)
+        self.precision = working_precision(self.device)
         self.models: dict[int, Sam2VideoModel] = {}
         self.model = build_nano(course.final_size)
         initialise(self.model)
+        if place.start is not None:
+            fill(self.model, place.start)
+        network: Any = self.model
+        network.to(self.device)
         self.model.vision_encoder.to(memory_format=torch.channels_last)
-        self.parameters = list(self.model.parameters())
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(course.frozen))
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         matrices = [p for p in self.parameters if p.ndim > 1]
         others = [p for p in self.parameters if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": course.decay}, {"params": others, "weight_decay": 0.0}]
@@ -113,18 +139,18 @@ class Trainer:
         self._resume()
         self.pool = pool.Pool(place.clips)
         self.rng = np.random.default_rng([course.seed, rank, self.step])
-        self.generator = torch.Generator().manual_seed(course.seed * 1000 + rank + self.step)
 
     def _resume(self) -> None:
         """Continue from run.pt where there is one."""
         path = self.place.out / "run.pt"
         if not path.exists():
             return
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location=self.device)
         self.model.load_state_dict(saved["model"])
         self.average.state = saved["average"]
         self.average.updates = saved["step"]
-        self.optimiser.load_state_dict(saved["optimiser"])
+        if len(saved["optimiser"]["state"]) == len(self.parameters):  # else other parts were frozen: moments start anew
+            self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.spent = saved["step"], saved["spent"]
 
     def at(self, size: int) -> Sam2VideoModel:
@@ -146,15 +172,17 @@ class Trainer:
         course = self.course
         shared = np.random.default_rng([course.seed, self.step])
         model = self.at(stage.size)
-        if stage.frames == 1 or shared.random() < stage.image_share:
-            batch = draw(self.pool, self.rng, stage.images, 1, stage.size, course.withhold)
-            with torch.autocast("cpu", torch.bfloat16):
-                outcome = image_step(model, batch, correct=shared.random() < course.correct)
-        else:
-            batch = draw(self.pool, self.rng, stage.clips, stage.frames, stage.size, course.withhold)
-            truth = stage.truth[0] + (stage.truth[1] - stage.truth[0]) * part
-            with torch.autocast("cpu", torch.bfloat16):
-                outcome = clip_step(model, batch, truth, self.generator)
+        correct = shared.random() < course.correct
+        single = stage.frames == 1 or shared.random() < stage.image_share
+        count, frames = (stage.images, 1) if single else (stage.clips, stage.frames)
+        batch = draw(self.pool, self.rng, count, frames, stage.size, course.withhold).to(self.device)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+            if single:
+                corrections = int(shared.integers(1, 1 + course.most_corrections)) if correct else 0
+                outcome = image_step(model, batch, corrections)
+            else:
+                truth = stage.truth[0] + (stage.truth[1] - stage.truth[0]) * part
+                outcome = clip_step(model, batch, truth, self.rng, correct)
         self.seen = batch
         return outcome
 
@@ -201,7 +229,7 @@ class Trainer:
         partial = self.place.out / "run.partial"
         torch.save(saved, partial)
         os.replace(partial, self.place.out / "run.pt")
-        export(self.average.state, self.place.out / "checkpoint", self.course.final_size, proposal=True)
+        export(self.average.state, self.place.out / "checkpoint", self.course.final_size)
 
     def run(self) -> None:
         """Train until the time is over."""
@@ -232,6 +260,12 @@ class Trainer:
             self.save()
 
 
+def working_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, float32 where it would only be emulated, hundreds of times slower."""
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
 def work(rank: int, course: Course, place: Place) -> None:
     """The body of one training process."""
     torch.set_num_threads(1)
@@ -247,18 +281,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--textures", type=Path, help="a folder of .mp4 clips whose frames serve as textures")
+    parser.add_argument("--cutouts", type=Path, action="append", default=[], help="a folder of PNG files with alpha")
+    parser.add_argument("--start", type=Path, help="a checkpoint folder whose weights are the beginning")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--pool", type=Path, help="a pool that is filled already, by training.pool")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--slots", type=int, default=3000)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "rendezvous").unlink(missing_ok=True)
-    course = Course()
+    course = FROM_NOTHING if args.start is None else FROM_CHECKPOINT
+    if args.device != "cpu":
+        course = replace(course, processes=1)
     (args.out / "course.txt").write_text("\n".join(f"{k} = {v}" for k, v in asdict(course).items()) + "\n")
     clips = args.pool or args.out / "pool"
-    filler = None if args.pool else pool.start(clips, args.textures, args.slots)
+    filler = None if args.pool else pool.start(clips, pool.Sources(args.textures, tuple(args.cutouts)), args.slots)
     try:
-        where = Place(args.out, clips, args.minutes)
+        where = Place(args.out, clips, args.minutes, args.start, args.device)
         start_processes(work, (course, where), course.processes)
     finally:
         if filler is not None:

@@ -18,8 +18,8 @@ from sam_service.core import weights
 from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
 from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.nano import quicken
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
-from sam_service.core.proposal import proposal
 from sam_service.core.quantize import quantize_encoder
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.sizes import check_image_size
@@ -178,6 +178,7 @@ class Engine:
             self._policy = choose_device(options.device, force_cpu=options.force_cpu)
             self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
                                               offline=options.offline, progress=logger.info)
+            quicken(self._loaded.model, self._policy.device)
             quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
             started = time.perf_counter()
             _warm_up(self._predictor(self._loaded.image_size))
@@ -203,7 +204,7 @@ class Engine:
             loaded = self._loaded
             model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
             self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, features=self._features, proposer=proposal if loaded.proposal else None)
+                model, self._policy, features=self._features, hints=loaded.hints)
         self._predictors.move_to_end(image_size)
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)

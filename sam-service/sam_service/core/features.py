@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
 MEAN = (0.485, 0.456, 0.406)
@@ -25,12 +26,14 @@ class Frame:
     """One frame of a session, read only when its features are not cached.
 
     width, height: the session's frame size in pixels. pixels: gives the (S, S, 3) uint8 RGB input of the network.
+    other: gives that of another frame of the session, for models that look at motion; None where there is no other.
     """
 
     index: int
     width: int
     height: int
     pixels: Callable[[], NDArray[np.uint8]]
+    other: Callable[[int], NDArray[np.uint8]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +41,19 @@ class ImageFeatures:
     """What the image encoder says of a frame, shared by all objects.
 
     fine: (1, C/8, 4h, 4w) and middle: (1, C/4, 2h, 2w), already projected for the mask decoder; top: (1, C, h, w).
-    pixels: (S, S, 3) uint8, kept only for models that take a proposal.
+    pixels: (S, S, 3) uint8, and colour: (1, 3, 4h, 4w) normalised, kept only for models that take hints.
     """
 
     fine: Tensor
     middle: Tensor
     top: Tensor
     pixels: NDArray[np.uint8] | None
+    colour: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tensors = (self.fine, self.middle, self.top)
+        tensors = [t for t in (self.fine, self.middle, self.top, self.colour) if t is not None]
         return sum(t.numel() * t.element_size() for t in tensors) + (0 if self.pixels is None else self.pixels.nbytes)
 
 
@@ -119,7 +123,16 @@ class ImageEncoder:
     def encode(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
         """Encode an (S, S, 3) uint8 RGB picture."""
         image = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1).float()
-        levels = self._model.vision_encoder(((image - self._mean) / self._std)[None]).fpn_hidden_states
+        normalised = ((image - self._mean) / self._std)[None]
+        levels = self._model.vision_encoder(normalised).fpn_hidden_states
         decoder = self._model.mask_decoder
         return ImageFeatures(fine=decoder.conv_s0(levels[0]), middle=decoder.conv_s1(levels[1]), top=levels[2],
-                             pixels=pixels if self._keep_pixels else None)
+                             pixels=pixels if self._keep_pixels else None,
+                             colour=F.avg_pool2d(normalised, 4) if self._keep_pixels else None)
+
+    def pixels_of(self, key: str, frame: Frame, index: int) -> NDArray[np.uint8] | None:
+        """The (S, S, 3) input of another frame of the session: kept beside its features, or read again."""
+        features = self._cache.get((key, index, self._side))
+        if features is not None and features.pixels is not None:
+            return features.pixels
+        return None if frame.other is None else frame.other(index)

@@ -45,6 +45,7 @@ class FrameMemory:
     features: (T, D) bfloat16, the encoded memory map. pointer: (C,) float32, the object pointer.
     logits: (S/4, S/4) float32 mask logits. object_score: logit of presence. iou: predicted, 0 to 1.
     reverse: whether the frame was reached going backward; None on a frame that was prompted before any tracking.
+    appearance: (D,) float32, what the object looks like there, for models that take hints (`appearance.py`).
     """
 
     features: Tensor
@@ -53,6 +54,7 @@ class FrameMemory:
     object_score: float
     iou: float
     reverse: bool | None = None
+    appearance: Tensor | None = None
 
 
 class Spill(Protocol):

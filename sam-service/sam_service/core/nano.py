@@ -1,7 +1,7 @@
 """The embedded default model: SAM 2.1's own video network at small widths, with a convolutional image encoder.
 
 Prompt encoder, memory attention and memory encoder are those of `transformers.Sam2VideoModel`. The Hiera encoder is
-replaced by `NanoEncoder`, and the mask decoder extended by one layer in `NanoMaskDecoder`; both answer at the
+replaced by `NanoEncoder`, and the mask decoder extended by hints in `NanoMaskDecoder`; both answer at the
 library's interfaces. Everything that depends on the image size is derived from it here, so one set of weights runs at
 any multiple of 32 pixels.
 """
@@ -21,7 +21,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoVisionEncoderOutput,
 )
 
-ARCHITECTURE = "nano-1"
+ARCHITECTURE = "nano-2"
 HIDDEN = 128
 MEMORY_WIDTH = 64  # fixed by the library's memory attention
 STRIDES = (4, 8, 16)
@@ -29,6 +29,9 @@ STEM_WIDTH = 32
 STAGE_WIDTHS = (64, 128, 256, 256)  # at strides 4, 8, 16 and 32
 STAGE_DEPTHS = (2, 3, 4, 2)
 STAGE_KERNELS = (3, 3, 3, 5)
+HINTS = 4  # the carried mask, the mask prompt, and what looks like the object on the prompted frame and the one before
+HINT_WIDTH = 32
+LOGIT_UNIT = 8.0  # logits that count as one in a hint
 
 
 def nano_config(image_size: int) -> Sam2VideoConfig:
@@ -111,6 +114,16 @@ def fold_norms(model: Sam2VideoModel) -> None:
                 setattr(module, norm_name, nn.Identity())
 
 
+def quicken(model: Sam2VideoModel, device: torch.device) -> None:
+    """Let the image encoder compute in bfloat16 on a CPU that has it (AVX-512 BF16), as it did in training; elsewhere nothing.
+
+    Without such instructions bfloat16 is emulated, hundreds of times slower. Load and fold first.
+    """
+    encoder: nn.Module = model.vision_encoder
+    if isinstance(encoder, NanoEncoder) and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        encoder.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+
+
 class NanoBlock(nn.Module):
     """A residual block: depthwise convolution, then a pointwise pair twice as wide in between."""
 
@@ -138,15 +151,25 @@ def _downsample(width_in: int, width_out: int) -> nn.Sequential:
 
 
 class NanoMaskDecoder(Sam2VideoMaskDecoder):
-    """The library's decoder, with a mask prompt's outline carried straight to the answer.
+    """The library's decoder with hints: maps at the masks' resolution that say where the object may be.
 
-    The few channels of a narrow decoder lose the outline of a mask prompt between stride 16 and stride 4. One linear
-    layer reads it back from the prompt's embedding, so the decoder only has to say where the prompt is wrong.
+    The few channels of a narrow decoder lose an outline between stride 16 and stride 4. So a mask prompt is read back from
+    its embedding by one linear layer, and all hints go in twice: embedded beside the image, for the decoder to weigh, and
+    into a small head that draws the outline anew from hints, fine features and the decoder's own masks.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.prompt_readout = nn.ConvTranspose2d(config.hidden_size, 1, kernel_size=4, stride=4)
+        width = config.hidden_size
+        self.prompt_readout = nn.ConvTranspose2d(width, 1, kernel_size=4, stride=4)
+        self.hint_embed = nn.Sequential(nn.Conv2d(HINTS, HINT_WIDTH, 4, stride=4), nn.ReLU(), nn.Conv2d(HINT_WIDTH, width, 1))
+        self.outline = nn.Sequential(
+            nn.Conv2d(width // 8 + 1 + HINTS, HINT_WIDTH, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(HINT_WIDTH, HINT_WIDTH, 3, padding=2, dilation=2),
+            nn.ReLU(),
+            nn.Conv2d(HINT_WIDTH, 1, 3, padding=1),
+        )
 
     def forward(
         self,
@@ -154,13 +177,33 @@ class NanoMaskDecoder(Sam2VideoMaskDecoder):
         image_positional_embeddings: Tensor,
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
+        multimask_output: bool,
+        high_resolution_features: list[Tensor],
         *args: Any,
+        hints: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As the library's: masks (B, P, M, 4h, 4w), IoU (B, P, M), tokens (B, P, M, C), object score (B, P, 1)."""
-        embeddings = image_embeddings, image_positional_embeddings, sparse_prompt_embeddings, dense_prompt_embeddings
-        masks, iou, tokens, score = super().forward(*embeddings, *args, **kwargs)
-        return masks + self.prompt_readout(dense_prompt_embeddings)[:, None], iou, tokens, score
+        """As the library's: masks (B, P, M, 4h, 4w), IoU (B, P, M), tokens (B, P, M, C), object score (B, P, 1).
+
+        hints: (B, HINTS, 4h, 4w), about -1 to 1, zero where there is none.
+        """
+        fine = high_resolution_features[0]
+        if hints is None:
+            hints = fine.new_zeros(len(fine), HINTS, *fine.shape[-2:])
+        masks, iou, tokens, score = super().forward(
+            image_embeddings + self.hint_embed(hints),
+            image_positional_embeddings,
+            sparse_prompt_embeddings,
+            dense_prompt_embeddings,
+            multimask_output,
+            high_resolution_features,
+            *args,
+            **kwargs,
+        )
+        masks = masks + self.prompt_readout(dense_prompt_embeddings)[:, None]
+        seen = (masks[:, 0, :1].float() / LOGIT_UNIT).clamp(-2, 2)
+        redrawn = self.outline(torch.cat([fine, seen.to(fine.dtype), hints.to(fine.dtype)], 1))
+        return masks + redrawn[:, None], iou, tokens, score
 
 
 class NanoEncoder(nn.Module):
@@ -187,7 +230,7 @@ class NanoEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Sam2VideoVisionEncoderOutput:
         """(B, 3, S, S) normalised RGB -> maps (B, HIDDEN, S / stride, S / stride) for each of STRIDES."""
-        features = self.stem(pixel_values)
+        features = self.stem(pixel_values.to(next(self.parameters()).dtype))
         pyramid = []
         for stage in self.stages:
             features = stage(features)
@@ -195,9 +238,9 @@ class NanoEncoder(nn.Module):
         merged = self.laterals[-1](pyramid[-1])
         levels: list[Tensor] = []
         for lateral, fine in zip(list(self.laterals)[-2::-1], pyramid[-2::-1], strict=True):
-            coarse = functional.interpolate(merged, size=fine.shape[-2:], mode="nearest")
+            coarse = functional.interpolate(merged, size=fine.shape[-2:], mode="bilinear", align_corners=False)
             merged = lateral(fine) + coarse
-            levels.insert(0, merged)
+            levels.insert(0, merged.to(pixel_values.dtype))
         positions = [self._positions(level) for level in levels]
         return Sam2VideoVisionEncoderOutput(
             last_hidden_state=levels[-1].permute(0, 2, 3, 1),

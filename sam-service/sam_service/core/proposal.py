@@ -1,100 +1,141 @@
-"""A first guess of an object's mask from its clicks or its box alone, with no network: GrabCut at two scales.
+"""First guesses of an object's mask from its clicks or its box alone, with no network: GrabCut at several scales.
 
-The nano model was trained with this guess as the mask prompt of an object's first prompt. Clicks are tried with a small
-and a large radius, and the answer carries both: where they agree it is sure, where they differ the network decides.
+A click does not say how large its object is. So there is one guess for each of a few radii, and the nano model, which was
+trained with such a guess as the mask prompt of an object's first prompt, decodes them all and keeps the one that it
+rates best.
 """
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FINE, COARSE = 128, 64  # side lengths in pixels at which GrabCut runs
-FINE_WEIGHT = 0.65  # of the small radius in the answer; the large one has the rest
-CLICK_RADIUS = 11.0  # pixels at either side length: 9 % of the fine frame, 17 % of the coarse one
-SURE_RADIUS = 3.0
-REACH = 1.7  # beyond this many radii a pixel is background for sure
+SIDE = 192  # side length in pixels at which GrabCut runs
+CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
+SURE_SHARE = 0.15  # of a radius: object for sure
+REACH = 2.0  # beyond this many radii a pixel is background for sure
+MARGIN = 1.35  # how far the picture is looked at, in reaches
 STRETCH = 1.5  # landscape video squashed to a square makes round things tall
-BOX_SURE, BOX_LIKELY = 0.25, 1.1  # share of the way from the middle of a box to its sides
+LIGHTNESS_FROM = 0.12  # from this radius on colours are compared in Lab, which parts large objects better than RGB
+BOX_SCALES = (1.1, 0.8)  # of the ellipse in a box that is likely the object
+BOX_SURE = 0.25  # share of the way from the middle of a box to its sides
 BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
+BOX_CONTEXT = 0.35  # of a box's sides, looked at around it
 ITERATIONS = 2
 LIMIT = 8.0  # logits run from -LIMIT to LIMIT
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Window = tuple[slice, slice]
+Place = NDArray[np.floating]
 
 
-def proposal(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: Floats | None = None) -> Floats:
-    """Logits (S/4, S/4) of a first guess.
+def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: Floats | None = None,
+              only: int | None = None) -> Floats:
+    """Logits (K, S/4, S/4) of K first guesses, all of which hold the clicks; or the guess number `only` alone.
 
     image_rgb (S, S, 3); points (P, 2) as x, y in pixels of that image; labels (P,), 1 for object and 0 for background;
-    box (4,) as x0, y0, x1, y1, or None. Without a box there must be a positive point, or the guess is empty.
+    box (4,) as x0, y0, x1, y1, or None. Without a box there must be a positive point, or the guesses are empty.
     """
-    size = image_rgb.shape[0]
     points, labels = np.asarray(points, np.float32).reshape(-1, 2), np.asarray(labels).reshape(-1)
-    fine = _guess(image_rgb, FINE, points, labels, box)
-    if box is None:
-        coarse = _guess(image_rgb, COARSE, points, labels, None)
-        coarse = np.asarray(cv2.resize(coarse, (FINE, FINE), interpolation=cv2.INTER_LINEAR), np.float32)
-        fine = np.asarray(FINE_WEIGHT * fine + (1 - FINE_WEIGHT) * coarse, np.float32)
-    side = size // 4
-    shrink = cv2.INTER_AREA if side < FINE else cv2.INTER_LINEAR
-    coverage = cv2.resize(fine, (side, side), interpolation=shrink)
+    scale = SIDE / image_rgb.shape[0]
+    small = np.asarray(cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    settings = CLICK_RADII if box is None else BOX_SCALES
+
+    def guess(setting: float) -> Floats:
+        if box is None:
+            mask = _from_clicks(small, points * scale, labels, setting * SIDE)
+        else:
+            mask = _from_box(small, points * scale, labels, np.asarray(box, np.float32) * scale, setting)
+        return _logits(mask, image_rgb.shape[0] // 4)
+
+    if only is not None:
+        return guess(settings[only])[None]
+    with ThreadPoolExecutor(len(settings)) as threads:  # GrabCut lets go of Python's lock
+        return np.stack(list(threads.map(guess, settings)))
+
+
+def _logits(mask: NDArray[np.bool_], side: int) -> Floats:
+    """A mask (SIDE, SIDE) as logits (side, side)."""
+    shrink = cv2.INTER_AREA if side < SIDE else cv2.INTER_LINEAR
+    coverage = cv2.resize(mask.astype(np.float32), (side, side), interpolation=shrink)
     return np.asarray((2 * coverage - 1) * LIMIT, dtype=np.float32)
 
 
-def _guess(image: Image, side: int, points: Floats, labels: NDArray[np.int32], box: Floats | None) -> Floats:
-    """Coverage (side, side), 0 or 1, by GrabCut on the image scaled to `side` pixels."""
-    scale = side / image.shape[0]
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
-    seeds = _seeds(side, points * scale, labels, None if box is None else np.asarray(box, np.float32) * scale)
+def _from_clicks(image: Image, points: Floats, labels: NDArray[np.int32], radius: float) -> NDArray[np.bool_]:
+    """GrabCut (SIDE, SIDE) from an ellipse of that radius in pixels around every positive click."""
+    found = np.zeros((SIDE, SIDE), np.bool_)
+    positive = points[labels == 1]
+    if not len(positive):
+        return found
+    extent = MARGIN * REACH * radius * np.array([1, STRETCH])
+    window = _window(positive.min(0) - extent, positive.max(0) + extent)
+    rows, columns = np.mgrid[window].astype(np.float32)
+    distances = [np.hypot(columns - x, (rows - y) / STRETCH) for x, y in points]
+    nearest = np.minimum.reduce([d for d, label in zip(distances, labels, strict=True) if label == 1])
+    seeds = np.full(nearest.shape, cv2.GC_BGD, np.uint8)
+    seeds[nearest < REACH * radius] = cv2.GC_PR_BGD
+    seeds[nearest < radius] = cv2.GC_PR_FGD
+    _press(seeds, distances, labels, max(1.5, SURE_SHARE * radius))
+    part = image[window] if radius < LIGHTNESS_FROM * SIDE else _lab(image[window])
     sure = seeds == cv2.GC_FGD
-    if not (sure.any() or (seeds == cv2.GC_PR_FGD).any()):
-        return np.zeros((side, side), np.float32)
+    found[window] = _touching(_grab_cut(part, seeds), sure)
+    return found
+
+
+def _from_box(image: Image, points: Floats, labels: NDArray[np.int32], box: Floats, likely: float) -> NDArray[np.bool_]:
+    """GrabCut (SIDE, SIDE) from the ellipse in a box; `likely` scales it."""
+    found = np.zeros((SIDE, SIDE), np.bool_)
+    x0, y0, x1, y1 = box
+    context = BOX_CONTEXT * np.array([x1 - x0, y1 - y0]) + 2
+    window = _window(box[:2] - context, box[2:] + context)
+    rows, columns = np.mgrid[window].astype(np.float32)
+    across, down = (2 * columns - x0 - x1) / (x1 - x0 + 1), (2 * rows - y0 - y1) / (y1 - y0 + 1)
+    radius = np.hypot(across, down)
+    seeds = np.full(radius.shape, cv2.GC_BGD, np.uint8)
+    inside = (columns >= x0 - 0.5) & (columns <= x1 + 0.5) & (rows >= y0 - 0.5) & (rows <= y1 + 0.5)
+    seeds[inside] = cv2.GC_PR_BGD
+    seeds[inside & (radius < likely)] = cv2.GC_PR_FGD
+    seeds[radius < BOX_SURE] = cv2.GC_FGD
+    _press(seeds, [np.hypot(columns - x, rows - y) for x, y in points], labels, 3.0)
+    guess = _grab_cut(_lab(image[window]), seeds)
+    ellipse = radius < 1
+    failed = guess.sum() < BOX_LEAST * ellipse.sum()  # the object looks like its surroundings
+    found[window] = ellipse if failed else guess
+    return found
+
+
+def _lab(image: Image) -> Image:
+    """RGB -> CIE Lab, where distances are nearer to what the eye sees."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), np.uint8)
+
+
+def _window(least: Place, most: Place) -> Window:
+    """The rows and columns from corner to corner (x, y) that lie in the picture, at least one of each."""
+    x0, y0 = np.floor(least).clip(0, SIDE - 1).astype(int)
+    x1, y1 = np.ceil(most).clip(0, SIDE - 1).astype(int)
+    return slice(int(y0), int(y1) + 1), slice(int(x0), int(x1) + 1)
+
+
+def _press(seeds: Image, distances: list[Floats], labels: NDArray[np.int32], radius: float) -> None:
+    """Mark what lies within `radius` of each click as object or background for sure."""
+    for distance, label in zip(distances, labels, strict=True):
+        seeds[distance < max(radius, float(distance.min()) + 1e-3)] = cv2.GC_FGD if label == 1 else cv2.GC_BGD
+
+
+def _grab_cut(image: Image, seeds: Image) -> NDArray[np.bool_]:
+    """The object in an image (h, w, 3) by GrabCut from starting labels (h, w)."""
+    sure = seeds == cv2.GC_FGD
     cv2.setRNGSeed(0)  # GrabCut starts from k-means: the same click must give the same mask
     try:
         models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(lab, seeds, (0, 0, side, side), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(np.ascontiguousarray(image), seeds, (0, 0, 1, 1), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # too few pixels on one side for a colour model
-        return np.asarray(sure, np.float32)
-    found = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
-    if box is None:
-        return np.asarray(_touching(found, sure), np.float32)
-    ellipse = _radius_in_box(side, np.asarray(box, np.float32) * scale) < 1
-    failed = found.sum() < BOX_LEAST * ellipse.sum()  # the object looks like its surroundings
-    return np.asarray(ellipse if failed else found, np.float32)
-
-
-def _seeds(side: int, points: Floats, labels: NDArray[np.int32], box: Floats | None) -> Image:
-    """GrabCut's starting labels (side, side) for points and box in pixels of that grid."""
-    rows, columns = np.mgrid[:side, :side].astype(np.float32)
-    seeds = np.full((side, side), cv2.GC_BGD, np.uint8)
-    distances = [np.hypot(columns - x, (rows - y) / STRETCH) for x, y in points]
-    positive = [d for d, label in zip(distances, labels, strict=True) if label == 1]
-    if box is not None:
-        x0, y0, x1, y1 = box
-        inside = (columns >= x0 - 0.5) & (columns <= x1 + 0.5) & (rows >= y0 - 0.5) & (rows <= y1 + 0.5)
-        radius = _radius_in_box(side, box)
-        seeds[inside] = cv2.GC_PR_BGD
-        seeds[inside & (radius < BOX_LIKELY)] = cv2.GC_PR_FGD
-        seeds[radius < BOX_SURE] = cv2.GC_FGD
-    elif positive:
-        nearest = np.minimum.reduce(positive)
-        seeds[nearest <= REACH * CLICK_RADIUS] = cv2.GC_PR_BGD
-        seeds[nearest < CLICK_RADIUS] = cv2.GC_PR_FGD
-    for distance, label in zip(distances, labels, strict=True):
-        seeds[distance < SURE_RADIUS * side / FINE] = cv2.GC_FGD if label == 1 else cv2.GC_BGD
-    return seeds
-
-
-def _radius_in_box(side: int, box: Floats) -> Floats:
-    """Distance (side, side) from the middle of the box, 1 on the ellipse that it holds."""
-    rows, columns = np.mgrid[:side, :side].astype(np.float32)
-    x0, y0, x1, y1 = box
-    across, down = (2 * columns - x0 - x1) / (x1 - x0 + 1), (2 * rows - y0 - y1) / (y1 - y0 + 1)
-    return np.asarray(np.hypot(across, down), np.float32)
+        return np.asarray(sure)
+    return np.asarray((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD))
 
 
 def _touching(found: NDArray[np.bool_], sure: NDArray[np.bool_]) -> NDArray[np.bool_]:

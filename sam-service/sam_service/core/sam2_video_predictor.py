@@ -16,8 +16,8 @@ K: memory tokens.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionEmbeddingSine, get_1d_sine_pe
 
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import FeatureCache, Frame, ImageEncoder, ImageFeatures
+from sam_service.core.hints import Hints, Sight
 from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
+from sam_service.core.memory_tokens import Near, Recall, sine_positions
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.errors import InvalidMask
 
@@ -39,9 +40,6 @@ NO_OBJECT_LOGIT = -1024.0
 MASK_PROMPT_LOGIT = 10.0
 LOGIT_CLAMP = 32.0
 DEFAULT_CACHE_BYTES = 256 << 20
-
-Proposer = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None],
-                    NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +65,31 @@ class _Decoded:
     pointer: Tensor
     object_score: Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class _Near:
-    """The memories that one object's frame attends to: maps by temporal index, pointers by signed distance in frames."""
-
-    maps: list[tuple[int, FrameMemory]]
-    pointers: list[tuple[int, FrameMemory]]
+    def row(self, index: int) -> _Decoded:
+        """One object alone."""
+        kept = slice(index, index + 1)
+        return _Decoded(self.logits[kept], self.iou[kept], self.pointer[kept], self.object_score[kept])
 
 
 class Sam2VideoPredictor:
     """Holds the model and nothing of any session; a session's state is its `MemoryBank`. Not thread-safe: one owner."""
 
     def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, features: FeatureCache | None = None,
-                 corrections_condition: bool = True, proposer: Proposer | None = None) -> None:
+                 corrections_condition: bool = True, hints: bool = False) -> None:
         network: Any = model
         self._model = network.to(policy.device).eval()
         self._policy = policy
         self._config: Any = self._model.config
-        self._proposer = proposer
         self._corrections_condition = corrections_condition
         self.image_size = int(self._config.image_size)
         cache = features if features is not None else FeatureCache(DEFAULT_CACHE_BYTES)
-        self.encoder = ImageEncoder(model, policy.device, cache, side=self.image_size, keep_pixels=proposer is not None)
+        self.encoder = ImageEncoder(model, policy.device, cache, side=self.image_size, keep_pixels=hints)
+        self._hints = Hints(self.encoder, policy.device) if hints else None
         with torch.inference_mode():
             self._attention = MemoryAttention(model.memory_attention)
             self._image_positions = model.get_image_wide_positional_embeddings()
-            side = self.image_size // 16
-            self._memory_positions = _sine_positions(model.mem_dim, side, policy.device)
-            self._token_positions = _sine_positions(model.hidden_dim, side, policy.device)
+            self._recall = Recall(model, policy.device)
+            self._token_positions = sine_positions(model.hidden_dim, self.image_size // 16, policy.device)
 
     def step(self, bank: MemoryBank, frame: Frame, *, prompts: Mapping[int, Prompt] | None = None,
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> list[ObjectOutput]:
@@ -107,18 +101,19 @@ class Sam2VideoPredictor:
         """
         with torch.inference_mode(), self._policy.context():
             features = self.encoder(bank.key, frame)
-            memories = {object_id: self._answer(bank.object(object_id), frame, features, prompt, num_frames)
+            sight = None if self._hints is None else self._hints.sight(bank.key, frame, features)
+            memories = {object_id: self._answer(bank.object(object_id), frame, features, sight, prompt, num_frames)
                         for object_id, prompt in (prompts or {}).items()}
             if track:
                 bank.commit()
                 objects = [memory for object_id in track if (memory := bank.objects.get(object_id)) is not None
                            and memory.conditioning and object_id not in memories]
-                memories |= self._track(objects, frame.index, features, reverse, num_frames)
+                memories |= self._track(objects, frame.index, features, sight, reverse, num_frames)
             outputs = [self._to_host(object_id, frame.index, memory) for object_id, memory in memories.items()]
             self._policy.synchronize()
         return outputs
 
-    def _answer(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, prompt: Prompt,
+    def _answer(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, sight: Sight | None, prompt: Prompt,
                 num_frames: int) -> FrameMemory:
         """Answer a prompt, as a new start where the frame was not tracked and as a correction where it was."""
         is_start = frame.index not in memory.directions
@@ -128,80 +123,47 @@ class Sam2VideoPredictor:
             if is_start:
                 image = features.top + self._model.no_memory_embedding.reshape(1, -1, 1, 1)
             else:
-                near = self._near(memory, frame.index, memory.directions[frame.index], num_frames)
+                near = self._recall.near(memory, frame.index, memory.directions[frame.index], num_frames)
                 image = self._attend([near], features, num_frames)
             decoded = self._decode_points(memory, frame, features, image, prompt, is_start)
         _check_finite(decoded)
         encoded = self._encode_memory(features, decoded, prompted=True)
-        answer = _memory_of(decoded, encoded, 0, memory.directions.get(frame.index))
+        [answer] = self._memories_of(decoded, encoded, sight, memory.directions.get(frame.index))
         memory.stage(frame.index, answer, conditioning=is_start or self._corrections_condition)
         return answer
 
-    def _track(self, objects: Sequence[ObjectMemory], frame_index: int, features: ImageFeatures, reverse: bool,
-               num_frames: int) -> dict[int, FrameMemory]:
+    def _track(self, objects: Sequence[ObjectMemory], frame_index: int, features: ImageFeatures, sight: Sight | None,
+               reverse: bool, num_frames: int) -> dict[int, FrameMemory]:
         """Carry objects on to a frame. Objects that were prompted there keep that answer."""
         found: dict[int, FrameMemory] = {}
-        groups: dict[tuple[int, int], list[tuple[ObjectMemory, _Near]]] = defaultdict(list)
+        groups: dict[tuple[int, int], list[tuple[ObjectMemory, Near]]] = defaultdict(list)
         for memory in objects:
             if frame_index in memory.conditioning:
                 found[memory.object_id] = memory.conditioning[frame_index]
             else:
-                near = self._near(memory, frame_index, reverse, num_frames)
+                near = self._recall.near(memory, frame_index, reverse, num_frames)
                 groups[len(near.maps), len(near.pointers)].append((memory, near))
         for group in groups.values():
             image = self._attend([near for _, near in group], features, num_frames)
-            decoded = self._decode(features, image, None, None, multimask=self._use_multimask(is_start=False, num_points=0))
+            hints = None
+            if self._hints is not None and sight is not None:
+                hints = self._hints.of_tracking(sight, [memory for memory, _ in group], reverse=reverse)
+            decoded = self._decode(features, image, None, None, multimask=self._use_multimask(is_start=False, num_points=0),
+                                   hints=hints)
             _check_finite(decoded)
             encoded = self._encode_memory(features, decoded, prompted=False)
-            for row, (memory, _) in enumerate(group):
-                found[memory.object_id] = _memory_of(decoded, encoded, row, reverse)
+            entries = self._memories_of(decoded, encoded, sight, reverse)
+            for (memory, _), found[memory.object_id] in zip(group, entries, strict=True):
                 memory.add_tracked(frame_index, found[memory.object_id])
         for memory in objects:
             memory.mark_passed(frame_index, reverse=reverse)
         return {memory.object_id: found[memory.object_id] for memory in objects}
 
-    # Memory -> tokens
+    # Memory -> image
 
-    def _near(self, memory: ObjectMemory, frame_index: int, reverse: bool, num_frames: int) -> _Near:
-        """Select the memories that a frame attends to: all conditioning frames and the last tracked ones in its direction."""
-        step = 1 if reverse else -1
-        last = self._config.num_maskmem - 1
-        near = _Near([(last, entry) for entry in memory.conditioning.values()],
-                     [((at - frame_index) * step, entry) for at, entry in memory.conditioning.items()
-                      if (at - frame_index) * step >= 0])
-        for distance in range(last, 0, -1):
-            entry = memory.tracked(frame_index + step * distance)
-            if entry is not None:
-                near.maps.append((distance - 1, entry))
-        for distance in range(1, self._num_pointers(num_frames)):
-            entry = memory.tracked(frame_index + step * distance)
-            if entry is not None:
-                near.pointers.append((distance, entry))
-        return near
-
-    def _num_pointers(self, num_frames: int) -> int:
-        return min(num_frames, int(self._config.max_object_pointers_in_encoder))
-
-    def _tokens(self, near: _Near, num_frames: int) -> tuple[Tensor, Tensor, int]:
-        """Memory tokens (K, D), their positions (K, D), and how many of the last ones are pointers."""
-        model, device = self._model, self._policy.device
-        temporal = model.memory_temporal_positional_encoding[:, 0]
-        tokens = [entry.features.to(device).float() for _, entry in near.maps]
-        positions = [self._memory_positions + temporal[index] for index, _ in near.maps]
-        if not near.pointers:
-            return torch.cat(tokens), torch.cat(positions), 0
-        distances = torch.tensor([float(distance) for distance, _ in near.pointers], device=device)
-        sine = _sine_of(distances / max(1, self._num_pointers(num_frames) - 1), dim=model.hidden_dim)
-        encoded = model.temporal_positional_encoding_projection_layer(sine)
-        stacked = torch.stack([entry.pointer for _, entry in near.pointers]).to(device)
-        split = stacked.shape[1] // model.mem_dim
-        tokens.append(stacked.reshape(-1, model.mem_dim))
-        positions.append(encoded.repeat_interleave(split, dim=0))
-        return torch.cat(tokens), torch.cat(positions), len(near.pointers) * split
-
-    def _attend(self, nears: Sequence[_Near], features: ImageFeatures, num_frames: int) -> Tensor:
+    def _attend(self, nears: Sequence[Near], features: ImageFeatures, num_frames: int) -> Tensor:
         """Image features conditioned on the memories of B objects, which have one shape: (B, C, h, w)."""
-        rows = [self._tokens(near, num_frames) for near in nears]
+        rows = [self._recall.tokens(near, num_frames) for near in nears]
         tokens, positions = torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
         flat = features.top[0].flatten(1).T
         conditioned = self._attention(flat, self._token_positions, tokens, positions, rows[0][2])
@@ -215,22 +177,26 @@ class Sam2VideoPredictor:
         size = torch.tensor([frame.width, frame.height], dtype=torch.float32, device=device)
         points = torch.from_numpy(prompt.points).to(device) / size * self.image_size
         earlier = None if prompt.fresh else memory.latest(frame.index)
+        dense = guesses = None
         if earlier is not None:
             dense = earlier.logits.to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
-        elif self._proposer is not None and features.pixels is not None:
-            scaled = points.cpu().numpy()
-            shape = PointPrompt(scaled, prompt.labels)
-            proposal = self._proposer(features.pixels, *shape.clicks, shape.box)
-            dense = torch.from_numpy(proposal).to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
-        else:
-            dense = None
+        elif self._hints is not None:
+            dense = guesses = self._hints.guesses(features, PointPrompt(points.cpu().numpy(), prompt.labels))
         labels = torch.from_numpy(prompt.labels).to(device)
         multimask = self._use_multimask(is_start=is_start, num_points=len(labels))
-        return self._decode(features, image, (points[None, None], labels[None, None]), dense, multimask=multimask)
+        count = 1 if dense is None else len(dense)
+        prompts = points.expand(count, 1, -1, -1), labels.expand(count, 1, -1)
+        hints = None if dense is None or self._hints is None else self._hints.of_prompt(dense)
+        decoded = self._decode(features, image.expand(count, -1, -1, -1), prompts, dense, multimask=multimask, hints=hints)
+        if guesses is None:
+            return decoded
+        best, logits = Hints.choose(guesses, decoded.logits, decoded.iou)
+        return replace(decoded.row(best), logits=logits)
 
     def _decode(self, features: ImageFeatures, image: Tensor, points: tuple[Tensor, Tensor] | None, dense: Tensor | None,
-                *, multimask: bool) -> _Decoded:
-        """Run prompt encoder and mask decoder. image: (B, C, h, w); points: (B, 1, P, 2) in input pixels and (B, 1, P)."""
+                *, multimask: bool, hints: Tensor | None = None) -> _Decoded:
+        """Run prompt encoder and mask decoder. image: (B, C, h, w); points: (B, 1, P, 2) in input pixels and (B, 1, P);
+        dense: (B, 1, S/4, S/4) logits of a mask prompt; hints: see `nano.py`."""
         model, batch = self._model, len(image)
         if points is None:
             points = (image.new_zeros(batch, 1, 1, 2), -torch.ones(batch, 1, 1, dtype=torch.int32, device=image.device))
@@ -243,6 +209,7 @@ class Sam2VideoPredictor:
             dense_prompt_embeddings=dense_embedding,
             multimask_output=multimask,
             high_resolution_features=[features.fine.expand(batch, -1, -1, -1), features.middle.expand(batch, -1, -1, -1)],
+            **({} if hints is None else {"hints": hints}),
         )  # (B, 1, M, S/4, S/4), (B, 1, M), (B, 1, M, C), (B, 1, 1)
         rows, best = torch.arange(batch, device=image.device), ious[:, 0].argmax(dim=-1)
         appears = (object_score[:, 0] > 0).float()  # (B, 1)
@@ -285,12 +252,19 @@ class Sam2VideoPredictor:
         encoded: Tensor = maps.to(torch.bfloat16).flatten(2).transpose(1, 2)
         return encoded
 
+    def _memories_of(self, decoded: _Decoded, encoded: Tensor, sight: Sight | None, reverse: bool | None) -> list[FrameMemory]:
+        """One memory for each of B decoded objects."""
+        appearances: Sequence[Tensor | None] = [None] * len(encoded)
+        if self._hints is not None and sight is not None:
+            appearances = list(self._hints.appearances(sight, decoded.logits))
+        return [FrameMemory(features=encoded[row].contiguous(), pointer=decoded.pointer[row], logits=decoded.logits[row, 0],
+                            object_score=float(decoded.object_score[row]), iou=float(decoded.iou[row]), reverse=reverse,
+                            appearance=appearances[row])
+                for row in range(len(encoded))]
+
     def _to_host(self, object_id: int, frame_index: int, memory: FrameMemory) -> ObjectOutput:
         return ObjectOutput(object_id, frame_index, memory.logits.cpu().numpy(), memory.iou,
                             float(torch.tensor(memory.object_score).sigmoid()))
-
-
-_sine_of: Callable[..., Tensor] = get_1d_sine_pe
 
 
 def _check_finite(decoded: _Decoded) -> None:
@@ -298,15 +272,3 @@ def _check_finite(decoded: _Decoded) -> None:
     for name in ("logits", "iou", "pointer", "object_score"):
         if not torch.isfinite(getattr(decoded, name)).all():
             raise InvalidMask(f"the network's {name.replace('_', ' ')} on this frame are not finite numbers")
-
-
-def _sine_positions(width: int, side: int, device: torch.device) -> Tensor:
-    """The library's sine encoding of a side x side map, flattened to (side², width)."""
-    encoding = Sam2VideoPositionEmbeddingSine(num_position_features=width // 2, normalize=True)
-    positions: Tensor = encoding(torch.Size((1, width, side, side)), device, torch.float32)
-    return positions[0].flatten(1).T.contiguous()
-
-
-def _memory_of(decoded: _Decoded, encoded: Tensor, row: int, reverse: bool | None) -> FrameMemory:
-    return FrameMemory(features=encoded[row].contiguous(), pointer=decoded.pointer[row], logits=decoded.logits[row, 0],
-                       object_score=float(decoded.object_score[row]), iou=float(decoded.iou[row]), reverse=reverse)

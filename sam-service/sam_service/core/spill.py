@@ -45,6 +45,8 @@ class DiskSpill:
         path = folder / f"{kind}-{_DIRECTION[memory.reverse]}-{frame_index:07d}.safetensors"
         temporary = path.with_suffix(".tmp")
         tensors = {"features": memory.features, "pointer": memory.pointer, "logits": memory.logits}
+        if memory.appearance is not None:
+            tensors["appearance"] = memory.appearance
         scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou)}
         try:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
@@ -62,7 +64,7 @@ class DiskSpill:
         path = self._paths[object_id, kind, frame_index]
         try:
             with safe_open(path, framework="pt") as file:
-                scores = file.metadata()
+                scores, names = file.metadata(), set(file.keys())
                 return FrameMemory(
                     features=file.get_tensor("features"),
                     pointer=file.get_tensor("pointer"),
@@ -70,6 +72,7 @@ class DiskSpill:
                     object_score=float(scores["object_score"]),
                     iou=float(scores["iou"]),
                     reverse=_parse(path)[2],
+                    appearance=file.get_tensor("appearance") if "appearance" in names else None,
                 )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise MemoryUnreadable(f"the stored memory of object {object_id} on frame {frame_index} is damaged") from error

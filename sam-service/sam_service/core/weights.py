@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from sam_service.core.meta_layout import POSITION_MATRIX, POSITION_MATRIX_COPY, from_meta, to_meta
-from sam_service.core.nano import build_nano, fold_norms
+from sam_service.core.nano import ARCHITECTURE, build_nano, fold_norms
 from sam_service.core.sizes import SIZES, ModelSize, check_image_size, config_for, resize
 from sam_service.errors import InvalidInput, ModelUnavailable
 
@@ -42,15 +42,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 class LoadedModel:
     """A network ready to run: fp32, on the CPU, in eval mode, without gradients.
 
-    `source` says in words where the weights came from; `proposal` whether they were trained to be given a classical
-    proposal as a mask prompt (nano only).
+    `source` says in words where the weights came from; `hints` whether the network takes hints (`hints.py`; nano only).
     """
 
     model: Sam2VideoModel
     size: str
     image_size: int
     source: str
-    proposal: bool
+    hints: bool
     parameters: int
 
 
@@ -89,16 +88,15 @@ def load_model(
     spec = SIZES[size]
     place, source = _locate(spec, checkpoint, revision or spec.revision, cache_dir, offline, tell)
     tell(f"loading {size} ({source})")
-    proposal = False
     if place.is_file():
         model = _load_meta_file(spec, place, image_size or spec.image_size)
     elif spec.repo is None:
-        model, proposal = _load_nano(place, image_size)
+        model = _load_nano(place, image_size)
     else:
         model = _load_folder(spec, place, image_size)
     model.train(False).requires_grad_(False)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return LoadedModel(model, size, _image_size(model.config), source, proposal, parameters)
+    return LoadedModel(model, size, _image_size(model.config), source, spec.repo is None, parameters)
 
 
 def available_models(cache_dir: Path | str | None = None) -> list[ModelInfo]:
@@ -200,11 +198,14 @@ def _check_encoder(spec: ModelSize, folder: Path, config: Sam2VideoConfig) -> No
             raise _unavailable(spec, f"{folder.name} holds another network: {why}")
 
 
-def _load_nano(folder: Path, image_size: int | None) -> tuple[Sam2VideoModel, bool]:
+def _load_nano(folder: Path, image_size: int | None) -> Sam2VideoModel:
     spec = SIZES["nano"]
     state, config = _read_folder(spec, folder)
     if "sha256" not in config:
         raise _unavailable(spec, f"{CONFIG_FILE} is not nano's: it has no sha256")
+    if config.get("architecture") != ARCHITECTURE:
+        raise _unavailable(spec, f"{folder.name} holds the architecture {config.get('architecture')!r}, and this version "
+                                 f"runs {ARCHITECTURE!r}")
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     if digest != config["sha256"]:
         raise _unavailable(spec, f"{WEIGHTS_FILE} is damaged: sha256 is {digest}, not {config['sha256']}")
@@ -212,7 +213,7 @@ def _load_nano(folder: Path, image_size: int | None) -> tuple[Sam2VideoModel, bo
     _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
     model.load_state_dict({name: value.float() for name, value in state.items()})
     fold_norms(model)
-    return model, bool(config.get("proposal", False))
+    return model
 
 
 def _read_folder(spec: ModelSize, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -258,12 +258,12 @@ class SessionService:
         width, height = session.size
         image_size = session.record.image_size
 
-        def read() -> NDArray[np.uint8]:
-            return to_square(session.frames.read(index), image_size)
+        def read(at: int = index) -> NDArray[np.uint8]:
+            return to_square(session.frames.read(at), image_size)
 
         if self.engine.holds_features(image_size, session.session_id, index):
-            return Frame(index, width, height, read)
-        return Frame(index, width, height, self.pool.submit(read).result)
+            return Frame(index, width, height, read, read)
+        return Frame(index, width, height, self.pool.submit(read).result, read)
 
     # Blocking parts, run in the pool
 

@@ -1,0 +1,103 @@
+"""Hints for the nano model: where an object may be, found without the network. `NanoMaskDecoder` weighs them.
+
+A first prompt gets GrabCut's guesses. A tracked frame gets the object's last mask carried along by optical flow, and
+marks of what looks like the object. Everything is computed anew from the memory bank and the clip's pixels, so a
+restarted process comes to the same hints.
+
+B: objects. K: guesses. D: length of a description. s = S/4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam_service.core.appearance import describe, fit, mark
+from sam_service.core.features import Frame, ImageEncoder, ImageFeatures
+from sam_service.core.memory_bank import FrameMemory, ObjectMemory
+from sam_service.core.motion import backward_flow, carried, grey
+from sam_service.core.nano import HINTS, LOGIT_UNIT
+from sam_service.core.prompts import PointPrompt
+from sam_service.core.proposal import proposals
+
+AGREEMENT = 0.3  # what full agreement of mask and guess is worth, in predicted IoU
+GUESS_SHARE = 0.5  # of a guess's logits in the answer
+CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What hints of one frame are made from. description: (1, D, s, s)."""
+
+    key: str
+    frame: Frame
+    features: ImageFeatures
+    description: Tensor
+
+
+class Hints:
+    """Makes hints, on the model's device."""
+
+    def __init__(self, encoder: ImageEncoder, device: torch.device) -> None:
+        self._encoder = encoder
+        self._device = device
+
+    def sight(self, key: str, frame: Frame, features: ImageFeatures) -> Sight:
+        """Describe a frame of the session `key`."""
+        assert features.colour is not None
+        return Sight(key, frame, features, describe(features.fine, features.middle, features.colour))
+
+    def guesses(self, features: ImageFeatures, prompt: PointPrompt) -> Tensor:
+        """First guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input."""
+        assert features.pixels is not None
+        return torch.from_numpy(proposals(features.pixels, *prompt.clicks, prompt.box)).to(self._device)[:, None]
+
+    @staticmethod
+    def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:
+        """Which of K decoded guesses to answer with, and its logits (1, 1, s, s), the guess mixed in.
+
+        The predicted IoU (K,) alone prefers masks that leave their guess; so agreement of the two counts as well.
+        """
+        drawn, guessed = logits > 0, guesses > 0
+        union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
+        best = int((iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union).argmax())
+        chosen = slice(best, best + 1)
+        return best, logits[chosen] + GUESS_SHARE * guesses[chosen] * drawn[chosen].any()
+
+    def of_prompt(self, mask: Tensor) -> Tensor:
+        """Hints (B, HINTS, s, s) beside a mask prompt (B, 1, s, s) of logits."""
+        hints = mask.new_zeros(len(mask), HINTS, *mask.shape[-2:])
+        hints[:, PROMPT] = mask[:, 0].clamp(-LOGIT_UNIT, LOGIT_UNIT) / LOGIT_UNIT
+        return hints
+
+    def of_tracking(self, sight: Sight, objects: Sequence[ObjectMemory], *, reverse: bool) -> Tensor:
+        """Hints (B, HINTS, s, s) for objects that are carried on to a frame from its neighbour."""
+        index, side = sight.frame.index, sight.description.shape[-1]
+        neighbour = index + (1 if reverse else -1)
+        before = [memory.conditioning.get(neighbour) or memory.tracked(neighbour) for memory in objects]
+        hints = sight.description.new_zeros(len(objects), HINTS, side, side)
+        past = self._encoder.pixels_of(sight.key, sight.frame, neighbour) if any(before) else None
+        if past is not None and sight.features.pixels is not None:
+            flow = backward_flow(grey(sight.features.pixels), grey(past), side)
+            for row, entry in enumerate(before):
+                if entry is not None:
+                    moved = torch.from_numpy(carried(entry.logits.cpu().numpy(), flow))
+                    hints[row, CARRIED] = moved.to(self._device) / LOGIT_UNIT
+        anchors = [memory.conditioning[min(memory.conditioning, key=lambda at: abs(at - index))] for memory in objects]
+        recent = [entry or anchor for entry, anchor in zip(before, anchors, strict=True)]
+        hints[:, ANCHORED] = mark(sight.description, self._appearances(anchors))[:, 0]
+        hints[:, RECENT] = mark(sight.description, self._appearances(recent))[:, 0]
+        return hints
+
+    def appearances(self, sight: Sight, logits: Tensor) -> Tensor:
+        """What objects look like on a frame: (B, D) from their masks' logits (B, 1, s, s)."""
+        return fit(sight.description, logits)
+
+    def _appearances(self, entries: Sequence[FrameMemory]) -> Tensor:
+        """(B, D) as remembered."""
+        found = [entry.appearance for entry in entries if entry.appearance is not None]
+        assert len(found) == len(entries)
+        return torch.stack(found).to(self._device)
