@@ -32,6 +32,7 @@ from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.settings import Settings
+from sam_service.video.limits import VideoLimits
 
 logger = logging.getLogger(__name__)
 EXPIRY_INTERVAL_S = WATCH_INTERVAL_S = 1.0
@@ -96,7 +97,8 @@ def build_services(settings: Settings, process_restarts: int = 0) -> Services:
         max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,
         max_prompts=settings.max_prompts,
-        ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20)
+        ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20,
+        video=VideoLimits(min_free_bytes=settings.min_free_disk_mb << 20))
     data_dir = settings.sam2_data_dir.resolve()
     reserve = Reserve(settings.min_free_disk_mb << 20, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
     sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits, reserve)
