@@ -13,9 +13,9 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
+from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
-from schemathesis.schemas import BaseSchema
+from schemathesis.schemas import APIOperation, BaseSchema
 
 from tests.clips import write_video
 from tests.reliability.servers import Server, server
@@ -48,7 +48,7 @@ def session_id(service: Server) -> str:
     return opened
 
 
-def aimed(case: Any, session_id: str) -> None:
+def aimed(case: Case[Any], session_id: str) -> None:
     """Let a made-up call name a session that exists, unless it would delete it."""
     if case.method != "DELETE" and "session_id" in case.path_parameters:
         case.path_parameters["session_id"] = session_id
@@ -56,7 +56,7 @@ def aimed(case: Any, session_id: str) -> None:
         case.body["session_id"] = session_id
 
 
-def check(case: Any) -> None:
+def check(case: Case[Any]) -> None:
     """Send a call; a failure of the service's own is none of the answers."""
     response = case.call(timeout=CALL_TIMEOUT_S)
     told = f"{case.as_curl_command()}\n{response.status_code}: {response.content[:500]!r}"
@@ -68,13 +68,13 @@ def check(case: Any) -> None:
         assert response.headers["content-type"] == ["application/problem+json"], told
 
 
-def fuzz(operation: Any, mode: GenerationMode, session_id: str, examples: int, *,
+def fuzz(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, session_id: str, examples: int, *,
          derandomize: bool) -> None:
     """Make up `examples` calls of one operation."""
     @settings(max_examples=examples, deadline=None, database=None, derandomize=derandomize, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(mode), aim=st.booleans())
-    def run(case: Any, aim: bool) -> None:
+    def run(case: Case[Any], aim: bool) -> None:
         if aim:
             aimed(case, session_id)
         check(case)
@@ -112,10 +112,10 @@ def test_calls_that_follow_each_other(schema: BaseSchema, service: Server) -> No
     chained: Any = schema.as_state_machine()
 
     class Chain(chained):  # type: ignore[misc]
-        def call(self, case: Any, **_: Any) -> Any:
+        def call(self, case: Case[Any], **_: Any) -> Any:
             return case.call(timeout=CALL_TIMEOUT_S)
 
-        def validate_response(self, response: Any, case: Any, **_: Any) -> None:
+        def validate_response(self, response: Any, case: Case[Any], **_: Any) -> None:
             assert response.status_code < 500 or response.status_code in RETRYABLE, case.as_curl_command()
 
     Chain.run(settings=settings(max_examples=10, stateful_step_count=8, deadline=None, database=None, derandomize=True,

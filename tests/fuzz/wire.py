@@ -19,9 +19,9 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((parts.hostname, parts.port), ANSWER_TIMEOUT_S)
 
 
-def exchange(url: str, sent: bytes) -> tuple[list[int], bytes]:
+def exchange(url: str, sent: bytes, *, patience_s: float = PATIENCE_S) -> tuple[list[int], bytes]:
     """Send bytes and read until the service hangs up; the statuses and all that came. A service that says nothing for
-    PATIENCE_S is told that no more bytes come.
+    `patience_s` is told that no more bytes come.
 
     Raises TimeoutError where it then neither answers nor hangs up.
     """
@@ -30,7 +30,7 @@ def exchange(url: str, sent: bytes) -> tuple[list[int], bytes]:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # hung up before all was sent: that is an answer
             connection.sendall(sent)
         with contextlib.suppress(ConnectionResetError):
-            connection.settimeout(PATIENCE_S)
+            connection.settimeout(patience_s)
             try:
                 while chunk := connection.recv(65536):
                     received += chunk
