@@ -23,7 +23,7 @@ from sam_service.core.nano import HINTS, LOGIT_UNIT
 from sam_service.core.prompts import PointPrompt
 from sam_service.core.proposal import proposals
 
-AGREEMENT = 0.3  # what full agreement of mask and guess is worth, in predicted IoU
+AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
 GUESS_SHARE = 0.5  # of a guess's logits in the answer
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
