@@ -1,8 +1,8 @@
 """Hints for the nano model: where an object may be, found without the network. `NanoMaskDecoder` weighs them.
 
-A first prompt gets GrabCut's guesses. A tracked frame gets the object's last mask carried along by optical flow, and
-marks of what looks like the object. Everything is computed anew from the memory bank and the clip's pixels, so a
-restarted process comes to the same hints.
+A first prompt gets GrabCut's guesses, a correction its mending of the earlier mask. A tracked frame gets the object's
+last mask carried along by optical flow, and marks of what looks like the object. Everything is computed anew from the
+memory bank and the clip's pixels, so a restarted process comes to the same hints.
 
 B: objects. K: guesses. D: length of a description. s = S/4.
 """
@@ -21,10 +21,10 @@ from sam_service.core.memory_bank import FrameMemory, ObjectMemory
 from sam_service.core.motion import backward_flow, carried, grey
 from sam_service.core.nano import HINTS, LOGIT_UNIT
 from sam_service.core.prompts import PointPrompt
-from sam_service.core.proposal import proposals
+from sam_service.core.proposal import proposals, refined
 
-AGREEMENT = 0.3  # what full agreement of mask and guess is worth, in predicted IoU
-GUESS_SHARE = 0.5  # of a guess's logits in the answer
+AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
+GUESS_SHARE, MENDED_SHARE = 0.5, 2.0  # of a first guess's and of a corrected mask's logits in the answer
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
 
@@ -50,13 +50,16 @@ class Hints:
         assert features.colour is not None
         return Sight(key, frame, features, describe(features.fine, features.middle, features.colour))
 
-    def guesses(self, features: ImageFeatures, prompt: PointPrompt) -> Tensor:
-        """First guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input."""
+    def guesses(self, features: ImageFeatures, prompt: PointPrompt, earlier: Tensor | None) -> Tensor:
+        """Guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input; earlier: (s, s), what it corrects."""
         assert features.pixels is not None
+        if earlier is not None and (earlier > 0).any():
+            mended = refined(features.pixels, *prompt.clicks, earlier.cpu().numpy())
+            return torch.from_numpy(mended).to(self._device)[None, None]
         return torch.from_numpy(proposals(features.pixels, *prompt.clicks, prompt.box)).to(self._device)[:, None]
 
     @staticmethod
-    def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:
+    def choose(guesses: Tensor, logits: Tensor, iou: Tensor, *, corrects: bool) -> tuple[int, Tensor]:
         """Which of K decoded guesses to answer with, and its logits (1, 1, s, s), the guess mixed in.
 
         The predicted IoU (K,) alone prefers masks that leave their guess; so agreement of the two counts as well.
@@ -65,7 +68,8 @@ class Hints:
         union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
         best = int((iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union).argmax())
         chosen = slice(best, best + 1)
-        return best, logits[chosen] + GUESS_SHARE * guesses[chosen] * drawn[chosen].any()
+        share = MENDED_SHARE if corrects else GUESS_SHARE
+        return best, logits[chosen] + share * guesses[chosen] * drawn[chosen].any()
 
     def of_prompt(self, mask: Tensor) -> Tensor:
         """Hints (B, HINTS, s, s) beside a mask prompt (B, 1, s, s) of logits."""

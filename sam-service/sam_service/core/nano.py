@@ -121,7 +121,8 @@ def quicken(model: Sam2VideoModel, device: torch.device) -> None:
     """
     encoder: nn.Module = model.vision_encoder
     if isinstance(encoder, NanoEncoder) and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        encoder.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+        encoder.to(torch.bfloat16)
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # known to torch, not to its stubs
 
 
 class NanoBlock(nn.Module):

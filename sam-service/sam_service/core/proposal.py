@@ -24,6 +24,8 @@ BOX_SCALES = (1.1, 0.8)  # of the ellipse in a box that is likely the object
 BOX_SURE = 0.25  # share of the way from the middle of a box to its sides
 BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
 BOX_CONTEXT = 0.35  # of a box's sides, looked at around it
+TOUCHED, SURE_TOUCH = 0.045, 0.012  # share of the frame around a correction that changes likely, and for sure
+HALO = 10  # pixels around an earlier mask into which a correction may spread it
 ITERATIONS = 2
 LIMIT = 8.0  # logits run from -LIMIT to LIMIT
 
@@ -56,6 +58,23 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
         return guess(settings[only])[None]
     with ThreadPoolExecutor(len(settings)) as threads:  # GrabCut lets go of Python's lock
         return np.stack(list(threads.map(guess, settings)))
+
+
+def refined(image_rgb: Image, points: Floats, labels: NDArray[np.int32], earlier: Floats) -> Floats:
+    """Logits (S/4, S/4) of an earlier mask, given as such, after GrabCut has heeded the clicks that correct it."""
+    scale = SIDE / image_rgb.shape[0]
+    small = np.asarray(cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    cover = cv2.resize(earlier, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > 0
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    distances = [np.hypot(columns - x, (rows - y) / STRETCH) for x, y in np.asarray(points, np.float32) * scale]
+    likely = cover.copy()
+    for distance, label in zip(distances, labels, strict=True):
+        likely[distance < TOUCHED * SIDE] = label == 1
+    near = cv2.dilate((likely | cover).astype(np.uint8), np.ones((2 * HALO + 1, 2 * HALO + 1), np.uint8)) > 0
+    seeds = np.where(likely, cv2.GC_PR_FGD, np.where(near, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
+    _press(seeds, distances, labels, SURE_TOUCH * SIDE)
+    found = _touching(_grab_cut(_lab(small), seeds), likely)
+    return _logits(found, image_rgb.shape[0] // 4)
 
 
 def _logits(mask: NDArray[np.bool_], side: int) -> Floats:

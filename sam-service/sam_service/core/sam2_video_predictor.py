@@ -178,10 +178,11 @@ class Sam2VideoPredictor:
         points = torch.from_numpy(prompt.points).to(device) / size * self.image_size
         earlier = None if prompt.fresh else memory.latest(frame.index)
         dense = guesses = None
-        if earlier is not None:
+        if self._hints is not None:
+            before = None if earlier is None else earlier.logits
+            dense = guesses = self._hints.guesses(features, PointPrompt(points.cpu().numpy(), prompt.labels), before)
+        elif earlier is not None:
             dense = earlier.logits.to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
-        elif self._hints is not None:
-            dense = guesses = self._hints.guesses(features, PointPrompt(points.cpu().numpy(), prompt.labels))
         labels = torch.from_numpy(prompt.labels).to(device)
         multimask = self._use_multimask(is_start=is_start, num_points=len(labels))
         count = 1 if dense is None else len(dense)
@@ -190,7 +191,7 @@ class Sam2VideoPredictor:
         decoded = self._decode(features, image.expand(count, -1, -1, -1), prompts, dense, multimask=multimask, hints=hints)
         if guesses is None:
             return decoded
-        best, logits = Hints.choose(guesses, decoded.logits, decoded.iou)
+        best, logits = Hints.choose(guesses, decoded.logits, decoded.iou, corrects=len(guesses) == 1)
         return replace(decoded.row(best), logits=logits)
 
     def _decode(self, features: ImageFeatures, image: Tensor, points: tuple[Tensor, Tensor] | None, dense: Tensor | None,
