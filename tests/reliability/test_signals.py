@@ -27,6 +27,7 @@ def end(service: Server, number: signal.Signals) -> None:
     """Send a signal and wait for the end that it should bring."""
     service.send(number)
     assert service.wait(30) == EXIT_CODES[number], service.told()
+    assert "Traceback" not in service.told(), service.told()
 
 
 @SIGNALS
@@ -66,7 +67,6 @@ def test_in_the_middle_of_an_extraction(tmp_path: Path, number: signal.Signals) 
             state = http.post("/initialize", json={"video_path": "clip.mp4"}).json()
         assert state["frames_ready"] < LONG
         end(service, number)
-        assert "Traceback" not in service.told(), service.told()
     stored = len(list((data / "sessions" / state["session_id"] / "frames").glob("*.jpg")))
     assert state["frames_ready"] <= stored < LONG
     with server(data) as service, httpx.Client(base_url=service.url, timeout=60) as http:

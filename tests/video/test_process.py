@@ -210,7 +210,7 @@ def test_the_decoders_messages_are_in_the_log_and_nowhere_else(
     capfd.readouterr()
     with caplog.at_level("INFO"), pytest.raises(NotAVideo) as caught, DecodingProcess(path, VideoLimits()) as process:
         process.open()
-    assert "moov" in caplog.text
+    assert "moov" in caplog.text, (caught.value.code, caught.value.message)
     assert "moov" not in caught.value.message
     assert "0x" not in caught.value.message
     assert capfd.readouterr().err == ""

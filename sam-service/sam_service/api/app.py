@@ -54,7 +54,8 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = app.state.services = build_services(settings, process_restarts)
+        stopping.clear()
+        services = app.state.services = build_services(settings, process_restarts, stopping)
         services.engine.start()
         warm_up()
         services.sessions.restore()
@@ -72,9 +73,10 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
             await asyncio.to_thread(services.engine.stop, settings.shutdown_timeout_s)
             services.sessions.store.close()
 
+    stopping = asyncio.Event()
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan,
                   responses=problems.documented(400, 413, 500))
-    app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}))
+    app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}), stopping=stopping)
     problems.install(app)
     guards.install(app, settings)
     app.include_router(service_routes.open_router)
@@ -87,8 +89,8 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     return app
 
 
-def build_services(settings: Settings, process_restarts: int = 0) -> Services:
-    """Wire the use cases from the settings; starts nothing."""
+def build_services(settings: Settings, process_restarts: int = 0, stopping: asyncio.Event | None = None) -> Services:
+    """Wire the use cases from the settings; starts nothing. stopping: set once the service stops."""
     threads = settings.torch_num_threads or usable_cpus()
     engine = Engine(EngineOptions(
         size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, image_size=settings.sam2_image_size,
@@ -105,7 +107,7 @@ def build_services(settings: Settings, process_restarts: int = 0) -> Services:
     reserve = Reserve(settings.min_free_disk_mb << 20, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
     sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions), threads,
-                    process_restarts)
+                    process_restarts, stopping or asyncio.Event())
 
 
 async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam_service.api.problems import problem_of, respond
-from sam_service.errors import ClientError, ServiceError, TooLarge, TooSlow
+from sam_service.errors import ClientError, NotReady, ServiceError, TooLarge, TooSlow
 
 LINGER_S = 3.0  # for a client that is refused in the middle of its body
 
@@ -28,16 +28,15 @@ class Pace:
     bytes_per_s: int = 4096
 
 
-async def pieces(receive: Receive, max_bytes: int, too_large: ServiceError, pace: Pace) -> AsyncIterator[bytes]:
-    """A body as it comes. Raises `too_large` past `max_bytes`, TooSlow, and ClientError where the client leaves."""
+async def pieces(receive: Receive, max_bytes: int, too_large: ServiceError, pace: Pace,
+                 stopping: asyncio.Event) -> AsyncIterator[bytes]:
+    """A body as it comes. Raises `too_large` past `max_bytes`, TooSlow, ClientError where the client leaves, and NotReady
+    once the service is `stopping`: what the body asks for would not be begun any more."""
     clock = asyncio.get_running_loop().time
     received, waited, more = 0, 0.0, True
     while more:
         asked = clock()
-        try:
-            message = await asyncio.wait_for(receive(), pace.silence_s)
-        except TimeoutError:
-            raise TooSlow(f"nothing of the body came for {pace.silence_s:.0f} s") from None
+        message = await _next(receive, pace.silence_s, stopping)
         waited += clock() - asked
         if message["type"] != "http.request":
             raise ClientError("the client left before its body was complete", code="client_left")
@@ -51,6 +50,20 @@ async def pieces(receive: Receive, max_bytes: int, too_large: ServiceError, pace
             yield body
 
 
+async def _next(receive: Receive, silence_s: float, stopping: asyncio.Event) -> Message:
+    waiting = [asyncio.ensure_future(receive()), asyncio.ensure_future(stopping.wait())]
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    if stopping.is_set():
+        raise NotReady("the service is stopping", code="stopping", retry_after_s=10)
+    if not done:
+        raise TooSlow(f"nothing of the body came for {silence_s:.0f} s")
+    return waiting[0].result()
+
+
 def declared_bytes(headers: Headers) -> int:
     """What the request says its body has, 0 where it does not say."""
     declared = headers.get("content-length", "")
@@ -61,10 +74,12 @@ class BodyLimit:
     """ASGI middleware: a body may have at most `max_bytes`; a longer one is answered 413, one that does not come 408.
     `uploads` are paths that take multipart bodies and count those themselves."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, uploads: frozenset[str], pace: Pace | None = None) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, uploads: frozenset[str], stopping: asyncio.Event,
+                 pace: Pace | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._uploads = uploads
+        self._stopping = stopping
         self._pace = pace or Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +108,7 @@ class BodyLimit:
         if declared_bytes(headers) > self._max_bytes:
             raise too_large
         body = bytearray()
-        async for piece in pieces(receive, self._max_bytes, too_large, self._pace):
+        async for piece in pieces(receive, self._max_bytes, too_large, self._pace, self._stopping):
             body += piece
         return bytes(body)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -31,9 +32,11 @@ class Services:
     exporting: Exporting
     threads: int
     process_restarts: int = 0
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def begin_stop(self) -> None:
         """The process is about to end: refuse new work, stop what runs within a frame, to go on in the next process."""
+        self.stopping.set()
         self.engine.refuse()
         self.sessions.begin_stop()
         self.propagation.interrupt_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 from fastapi import FastAPI
@@ -10,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam_service.api.problems import problem_of, respond
-from sam_service.errors import ClientError
+from sam_service.errors import ClientError, NotReady
 from sam_service.settings import Settings
 
 _HEADERS = {
@@ -77,7 +78,11 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
 
+        started = False
+
         async def with_headers(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
@@ -89,7 +94,13 @@ class Guard:
                 return await send({"type": "websocket.close", "code": 1008})
             error = ClientError("this service does not answer to that Host (ALLOWED_HOSTS)", field="host", code="unknown_host")
             return await respond(problem_of(error))(scope, receive, with_headers)
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except asyncio.CancelledError:  # by the server, which has waited for long enough at its stop
+            if started or scope["type"] == "websocket":
+                return None
+            await respond(problem_of(NotReady("the service is stopping", code="stopping", retry_after_s=10)))(
+                scope, receive, with_headers)
 
     def _answers(self, scope: Scope) -> bool:
         if self._hosts is None:

@@ -135,7 +135,7 @@ async def _open_upload(request: Request, services: Services) -> Session:
     services.engine.require_ready()
     settings = services.settings
     limits = uploads.UploadLimits(settings.max_upload_mb, settings.min_free_disk_mb << 20)
-    async with uploads.receive_upload(request, settings.sam2_data_dir, limits) as upload:
+    async with uploads.receive_upload(request, settings.sam2_data_dir, limits, services.stopping) as upload:
         try:
             return await services.sessions.open(upload.name, uploads.form_options(upload.fields), upload=upload.path)
         except ClientError as error:

@@ -50,10 +50,12 @@ class Upload:
 
 
 @contextlib.asynccontextmanager
-async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -> AsyncIterator[Upload]:
+async def receive_upload(request: Request, folder: Path, limits: UploadLimits,
+                         stopping: asyncio.Event) -> AsyncIterator[Upload]:
     """Write the request's file into `folder`, where it lies until the block ends, or is moved away.
 
-    Raises TooLarge and StorageFull, both before anything is read where the request says its length, TooSlow, InvalidInput.
+    Raises TooLarge and StorageFull, both before anything is read where the request says its length, TooSlow, InvalidInput,
+    and NotReady once the service is `stopping`.
     """
     max_bytes = limits.max_mb * MIB + FORM_OVERHEAD
     too_large = TooLarge(f"an upload may have at most {limits.max_mb} MiB (MAX_UPLOAD_MB)", field="file",
@@ -68,7 +70,7 @@ async def receive_upload(request: Request, folder: Path, limits: UploadLimits) -
     path = Path(created)
     try:
         with open(descriptor, "wb", buffering=0) as target:
-            async for piece in pieces(request.receive, max_bytes, too_large, limits.pace):
+            async for piece in pieces(request.receive, max_bytes, too_large, limits.pace, stopping):
                 form.feed(piece)
                 if len(form.pending) >= MIB:
                     await _write(target, form.take(), path.parent, limits.min_free_bytes)

@@ -36,7 +36,7 @@ class ModelSize:
 SIZES: dict[str, ModelSize] = {
     size.name: size
     for size in (
-        ModelSize("nano", 4.6, image_size=256, note="embedded, for trying, testing and speed; SAM 2.1 for quality"),
+        ModelSize("nano", 4.6, image_size=320, note="embedded, for trying, testing and speed; SAM 2.1 for quality"),
         ModelSize("tiny", 39.0, "facebook/sam2.1-hiera-tiny", "sam2.1_hiera_tiny.pt",
                   96, 1, (1, 2, 7, 2), (5, 7, 9)),
         ModelSize("small", 46.1, "facebook/sam2.1-hiera-small", "sam2.1_hiera_small.pt",

@@ -6,6 +6,8 @@ means, is in `process.py`. It imports no torch.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import socket
@@ -34,12 +36,14 @@ from sam_service.video.wire import ALIVE, END, ERROR, INFO, Channel
 
 SIGN_OF_LIFE_S = 0.5
 _WATCH_INTERVAL_S = 0.2
+_LINE_BUFFERED = 1  # _IOLBF
 _STACK_BYTES = 256 << 10  # of the watching threads, out of the memory that decoding may use
 
 
 def main(arguments: list[str]) -> int:
     """Serve one file."""
     die_with_parent()
+    _print_at_once()
     cv2.setNumThreads(1)
     threading.stack_size(_STACK_BYTES)
     sock = socket.socket(fileno=int(arguments[0]))
@@ -49,6 +53,14 @@ def main(arguments: list[str]) -> int:
     except (EOFError, OSError):
         return 0  # the service went away, or wants no more
     return 0
+
+
+def _print_at_once() -> None:
+    """OpenCV prints FFmpeg's messages by C's standard output, which would keep them back until an orderly end."""
+    libc = ctypes.CDLL(None)
+    for name in ("stdout", "__stdoutp"):  # Linux, macOS
+        with contextlib.suppress(ValueError):
+            libc.setvbuf(ctypes.c_void_p.in_dll(libc, name), None, _LINE_BUFFERED, 0)
 
 
 def _serve(channel: Channel, sock: socket.socket) -> None:

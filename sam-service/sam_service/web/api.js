@@ -11,6 +11,7 @@ export class Problem extends Error {
     super(document.detail || document.title || `the service answered ${status}`);
     this.status = status;
     this.code = document.code || "";
+    this.sessionGone = status === 404 && (document.errors || []).some(({ field }) => field === "session_id");
     this.retryAfter = document.retry_after_s;
   }
 }

@@ -28,9 +28,9 @@ export function tell(text, failed = false) {
   setTimeout(() => toast.remove(), failed ? FAILURE_SHOWN_MS : SHOWN_MS);
 }
 
-/** Show what went wrong, unless it was an abort. */
+/** Show what went wrong, unless it was an abort. That the session is gone is said once, where the page leaves it. */
 export function failed(error) {
-  if (error.name === "AbortError") return;
+  if (error.name === "AbortError" || error.sessionGone) return;
   tell(error.message, true);
   if (error.status === undefined && error.constructor.name === "TypeError") console.error(error);
 }

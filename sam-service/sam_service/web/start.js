@@ -50,6 +50,7 @@ export class Start {
 
   hide() {
     byId("start").hidden = true;
+    byId("sessions").replaceChildren(); // an old list must not be there to click on when the new one comes
     this.pictures.forEach(URL.revokeObjectURL);
     this.pictures = [];
   }
