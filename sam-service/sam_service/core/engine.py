@@ -43,6 +43,7 @@ class EngineOptions:
     device: str = "auto"
     force_cpu: bool = False
     quantize: bool = False
+    memory_share: float = 1.0
     threads: int = 1
     cache_bytes: int = 256 << 20
     max_queued: int = 64
@@ -204,7 +205,7 @@ class Engine:
             loaded = self._loaded
             model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
             self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, features=self._features, hints=loaded.hints)
+                model, self._policy, features=self._features, hints=loaded.hints, memory_share=self.options.memory_share)
         self._predictors.move_to_end(image_size)
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)

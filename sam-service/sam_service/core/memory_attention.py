@@ -8,12 +8,14 @@ Reads the weights of transformers' `Sam2VideoMemoryAttention` and gives what it 
   Staats, 2021), so that a full bank at 1024 px needs no 4096 x 28 736 matrix.
 - Rotations are real-valued, and the first layer's self-attention, which sees only the image, is done once for all objects.
 
+It can also attend to a part of the memory tokens (`salience.py`), another part for each layer.
+
 B: objects. Q: tokens of the frame (H/16 · W/16). K: memory tokens. C: hidden width. D: width of a memory token.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,15 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 TILE = 1024
+
+
+class Look(Protocol):
+    """A choice of memory tokens. keep: for each layer (B, K'), numbers of tokens out of K, pointers last."""
+
+    keep: list[Tensor]
+
+    def watch(self, depth: int, query: Tensor, key: Tensor) -> None:
+        """Told of each layer's rotated and scaled queries (B, Q, C) and its keys (B, K', C)."""
 
 
 class MemoryAttention:
@@ -40,19 +51,19 @@ class MemoryAttention:
         self._sin: Tensor = sin[0, :, 0::2].contiguous()
 
     def __call__(self, features: Tensor, image_positions: Tensor, memory: Tensor, positions: Tensor,
-                 num_pointer_tokens: int) -> Tensor:
+                 num_pointer_tokens: int, look: Look | None = None) -> Tensor:
         """Condition a frame on the memories of B objects.
 
         features: (Q, C), image_positions: (Q, C). memory: (B, K, D), positions: (B, K, D), the last `num_pointer_tokens`
-        tokens being object pointers, which are not rotated. Returns (B, Q, C).
+        tokens being object pointers, which are not rotated. look: what to attend to, everything if absent. Returns (B, Q, C).
         """
         output = (features + 0.1 * image_positions)[None]
         keys = memory + positions
-        for layer in self._layers:
+        for depth, layer in enumerate(self._layers):
             output = output + self._self_attention(layer.self_attn, layer.layer_norm1(output))
             output = output.expand(len(memory), -1, -1)
             output = output + self._cross_attention(
-                layer.cross_attn_image, layer.layer_norm2(output), keys, memory, num_pointer_tokens)
+                layer.cross_attn_image, layer.layer_norm2(output), keys, memory, num_pointer_tokens, look, depth)
             output = output + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(output))))
         normed: Tensor = self._norm(output)
         return normed
@@ -64,11 +75,19 @@ class MemoryAttention:
         return projected
 
     def _cross_attention(self, attention: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memory: Tensor,
-                         num_pointer_tokens: int) -> Tensor:
+                         num_pointer_tokens: int, look: Look | None, depth: int) -> Tensor:
         query = self._rotate(attention.q_proj(x)) * attention.scaling
-        key = attention.k_proj(keys)
-        spatial = key.shape[1] - num_pointer_tokens
-        key = torch.cat([self._rotate(key[:, :spatial]), key[:, spatial:]], dim=1)
+        spatial = keys.shape[1] - num_pointer_tokens
+        if look is None:
+            key = attention.k_proj(keys)
+            key = torch.cat([self._rotate(key[:, :spatial]), key[:, spatial:]], dim=1)
+        else:
+            kept = look.keep[depth]  # (B, K')
+            rows = torch.arange(len(kept), device=kept.device)[:, None]
+            memory, key = memory[rows, kept], attention.k_proj(keys[rows, kept])
+            turning = kept.shape[1] - num_pointer_tokens
+            key = torch.cat([self._rotate_at(key[:, :turning], kept[:, :turning]), key[:, turning:]], dim=1)
+            look.watch(depth, query, key)
         if x.device.type == "cpu":
             mixed = attention.v_proj(attend(query, key, memory))
         else:  # a fused kernel keeps the scores in float32 under mixed precision, which tiles of matrix products do not
@@ -84,6 +103,14 @@ class MemoryAttention:
         even, odd = pairs[..., 0], pairs[..., 1]
         rotated = torch.stack((even * self._cos - odd * self._sin, even * self._sin + odd * self._cos), dim=-1)
         return rotated.reshape(batch, tokens, width)
+
+
+    def _rotate_at(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Rotary positions for (B, K', C), which are the tokens (B, K') of a row of maps."""
+        places = tokens % len(self._cos)
+        cos, sin = self._cos[places], self._sin[places]
+        even, odd = x[..., 0::2], x[..., 1::2]
+        return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tensor:

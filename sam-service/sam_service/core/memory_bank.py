@@ -46,6 +46,7 @@ class FrameMemory:
     logits: (S/4, S/4) float32 mask logits. object_score: logit of presence. iou: predicted, 0 to 1.
     reverse: whether the frame was reached going backward; None on a frame that was prompted before any tracking.
     appearance: (D,) float32, what the object looks like there, for models that take hints (`appearance.py`).
+    salient: (layers, n) int32, the tokens of the map that attention keeps once the frame is not the newest (`salience.py`).
     """
 
     features: Tensor
@@ -55,6 +56,7 @@ class FrameMemory:
     iou: float
     reverse: bool | None = None
     appearance: Tensor | None = None
+    salient: Tensor | None = None
 
 
 class Spill(Protocol):
@@ -113,6 +115,12 @@ class ObjectMemory:
         self._tracked.add(frame_index)
         self._remember(frame_index, memory)
         self._save(Kind.TRACKED, frame_index, memory)
+
+    def note_salient(self, frame_index: int, salient: Tensor) -> None:
+        """Remember which tokens of a tracked frame's map matter; from now on they are its map in a selective attention."""
+        memory = self.tracked(frame_index)
+        if memory is not None:
+            self.add_tracked(frame_index, replace(memory, salient=salient))
 
     def stage(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
         """Keep the answer to a prompt until the next propagation takes it into the memory."""

@@ -20,10 +20,21 @@ _sine_of: Callable[..., Tensor] = get_1d_sine_pe
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
-    """The memories that one object's frame attends to: maps by temporal index, pointers by signed distance in frames."""
+class Map:
+    """A memory map. index: its row in the temporal encoding. tracked: its frame, None for a conditioning one, newest: whether
+    that is the last frame before the one that attends."""
 
-    maps: list[tuple[int, FrameMemory]]
+    index: int
+    entry: FrameMemory
+    tracked: int | None = None
+    newest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The memories that one object's frame attends to: maps, and pointers by signed distance in frames."""
+
+    maps: list[Map]
     pointers: list[tuple[int, FrameMemory]]
 
 
@@ -41,13 +52,13 @@ class Recall:
         """Select the memories that a frame attends to: all conditioning frames and the last tracked ones in its direction."""
         step = 1 if reverse else -1
         last = self._config.num_maskmem - 1
-        near = Near([(last, entry) for entry in memory.conditioning.values()],
+        near = Near([Map(last, entry) for entry in memory.conditioning.values()],
                     [((at - frame_index) * step, entry) for at, entry in memory.conditioning.items()
                      if (at - frame_index) * step >= 0])
         for distance in range(last, 0, -1):
             entry = memory.tracked(frame_index + step * distance)
             if entry is not None:
-                near.maps.append((distance - 1, entry))
+                near.maps.append(Map(distance - 1, entry, frame_index + step * distance, distance == 1))
         for distance in range(1, self._num_pointers(num_frames)):
             entry = memory.tracked(frame_index + step * distance)
             if entry is not None:
@@ -61,8 +72,8 @@ class Recall:
         """Memory tokens (K, D), their positions (K, D), and how many of the last ones are pointers."""
         model, device = self._model, self._device
         temporal = model.memory_temporal_positional_encoding[:, 0]
-        tokens = [entry.features.to(device).float() for _, entry in near.maps]
-        positions = [self._memory_positions + temporal[index] for index, _ in near.maps]
+        tokens = [found.entry.features.to(device).float() for found in near.maps]
+        positions = [self._memory_positions + temporal[found.index] for found in near.maps]
         if not near.pointers:
             return torch.cat(tokens), torch.cat(positions), 0
         distances = torch.tensor([float(distance) for distance, _ in near.pointers], device=device)

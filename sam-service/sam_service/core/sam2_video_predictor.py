@@ -34,6 +34,7 @@ from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
 from sam_service.core.memory_tokens import Near, Recall, sine_positions
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
+from sam_service.core.salience import Salience
 from sam_service.errors import InvalidMask
 
 NO_OBJECT_LOGIT = -1024.0
@@ -75,7 +76,9 @@ class Sam2VideoPredictor:
     """Holds the model and nothing of any session; a session's state is its `MemoryBank`. Not thread-safe: one owner."""
 
     def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, features: FeatureCache | None = None,
-                 corrections_condition: bool = True, hints: bool = False) -> None:
+                 corrections_condition: bool = True, hints: bool = False,
+                 memory_share: float = 1.0) -> None:
+        """memory_share: how much of old memory maps is attended to; below 1 masks are no longer exact (`salience.py`)."""
         network: Any = model
         self._model = network.to(policy.device).eval()
         self._policy = policy
@@ -89,6 +92,8 @@ class Sam2VideoPredictor:
             self._attention = MemoryAttention(model.memory_attention)
             self._image_positions = model.get_image_wide_positional_embeddings()
             self._recall = Recall(model, policy.device)
+            layers, tokens = len(model.memory_attention.layers), (self.image_size // 16) ** 2
+            self._salience = Salience(layers, tokens, memory_share) if memory_share < 1 else None
             self._token_positions = sine_positions(model.hidden_dim, self.image_size // 16, policy.device)
 
     def step(self, bank: MemoryBank, frame: Frame, *, prompts: Mapping[int, Prompt] | None = None,
@@ -124,7 +129,7 @@ class Sam2VideoPredictor:
                 image = features.top + self._model.no_memory_embedding.reshape(1, -1, 1, 1)
             else:
                 near = self._recall.near(memory, frame.index, memory.directions[frame.index], num_frames)
-                image = self._attend([near], features, num_frames)
+                image = self._attend([memory], [near], features, num_frames)
             decoded = self._decode_points(memory, frame, features, image, prompt, is_start)
         _check_finite(decoded)
         encoded = self._encode_memory(features, decoded, prompted=True)
@@ -136,15 +141,16 @@ class Sam2VideoPredictor:
                reverse: bool, num_frames: int) -> dict[int, FrameMemory]:
         """Carry objects on to a frame. Objects that were prompted there keep that answer."""
         found: dict[int, FrameMemory] = {}
-        groups: dict[tuple[int, int], list[tuple[ObjectMemory, Near]]] = defaultdict(list)
+        groups: dict[tuple[int, int, int], list[tuple[ObjectMemory, Near]]] = defaultdict(list)
         for memory in objects:
             if frame_index in memory.conditioning:
                 found[memory.object_id] = memory.conditioning[frame_index]
             else:
                 near = self._recall.near(memory, frame_index, reverse, num_frames)
-                groups[len(near.maps), len(near.pointers)].append((memory, near))
+                whole = 0 if self._salience is None else self._salience.shape(near)
+                groups[len(near.maps), len(near.pointers), whole].append((memory, near))
         for group in groups.values():
-            image = self._attend([near for _, near in group], features, num_frames)
+            image = self._attend([memory for memory, _ in group], [near for _, near in group], features, num_frames)
             hints = None
             if self._hints is not None and sight is not None:
                 hints = self._hints.of_tracking(sight, [memory for memory, _ in group], reverse=reverse)
@@ -161,12 +167,16 @@ class Sam2VideoPredictor:
 
     # Memory -> image
 
-    def _attend(self, nears: Sequence[Near], features: ImageFeatures, num_frames: int) -> Tensor:
+    def _attend(self, objects: Sequence[ObjectMemory], nears: Sequence[Near], features: ImageFeatures,
+                num_frames: int) -> Tensor:
         """Image features conditioned on the memories of B objects, which have one shape: (B, C, h, w)."""
         rows = [self._recall.tokens(near, num_frames) for near in nears]
         tokens, positions = torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
         flat = features.top[0].flatten(1).T
-        conditioned = self._attention(flat, self._token_positions, tokens, positions, rows[0][2])
+        look = None if self._salience is None else self._salience.look(nears, rows[0][2], self._policy.device)
+        conditioned = self._attention(flat, self._token_positions, tokens, positions, rows[0][2], look)
+        if self._salience is not None and look is not None:
+            self._salience.note(objects, nears, look)
         return conditioned.transpose(1, 2).reshape(len(rows), *features.top.shape[1:])
 
     # Prompts and features -> masks

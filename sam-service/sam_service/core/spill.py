@@ -47,6 +47,8 @@ class DiskSpill:
         tensors = {"features": memory.features, "pointer": memory.pointer, "logits": memory.logits}
         if memory.appearance is not None:
             tensors["appearance"] = memory.appearance
+        if memory.salient is not None:
+            tensors["salient"] = memory.salient
         scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou)}
         try:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
@@ -73,6 +75,7 @@ class DiskSpill:
                     iou=float(scores["iou"]),
                     reverse=_parse(path)[2],
                     appearance=file.get_tensor("appearance") if "appearance" in names else None,
+                    salient=file.get_tensor("salient") if "salient" in names else None,
                 )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise MemoryUnreadable(f"the stored memory of object {object_id} on frame {frame_index} is damaged") from error
