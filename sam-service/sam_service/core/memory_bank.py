@@ -46,6 +46,7 @@ class FrameMemory:
     logits: (S/4, S/4) float32 mask logits. object_score: logit of presence. iou: predicted, 0 to 1.
     reverse: whether the frame was reached going backward; None on a frame that was prompted before any tracking.
     appearance: (D,) float32, what the object looks like there, for models that take hints (`appearance.py`).
+    sequence: the prompt that this answers, as the session's log numbers it; 0 for a tracked frame.
     salient: (layers, n) int32, the tokens of the map that attention keeps once the frame is not the newest (`salience.py`).
     """
 
@@ -57,6 +58,7 @@ class FrameMemory:
     reverse: bool | None = None
     appearance: Tensor | None = None
     salient: Tensor | None = None
+    sequence: int = 0
 
 
 class Spill(Protocol):
@@ -124,8 +126,8 @@ class ObjectMemory:
 
     def stage(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
         """Keep the answer to a prompt until the next propagation takes it into the memory."""
-        self._staged[frame_index] = (memory, conditioning)
         self._save(Kind.STAGED_CONDITIONING if conditioning else Kind.STAGED_TRACKED, frame_index, memory)
+        self._staged[frame_index] = (memory, conditioning)
 
     def commit(self) -> None:
         """Take the staged answers into the memory; a conditioning frame replaces a tracked one on the same frame."""

@@ -20,11 +20,13 @@ class PointPrompt:
     points: (P, 2) float32, x and y in pixels of the session's frame.
     labels: (P,) int32, 1 positive, 0 negative, 2 and 3 the corners of a box.
     fresh: start over, without the mask that the frame had so far.
+    sequence: which entry of the session's log it is, 0 for none. Answered once: asked again, it gives the answer remembered.
     """
 
     points: NDArray[np.float32]
     labels: NDArray[np.int32]
     fresh: bool = False
+    sequence: int = 0
 
     @property
     def clicks(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -41,9 +43,10 @@ class PointPrompt:
 
 @dataclass(frozen=True, slots=True)
 class MaskPrompt:
-    """A mask taken as the truth on its frame. mask: (H, W) bool."""
+    """A mask taken as the truth on its frame. mask: (H, W) bool. sequence: as in `PointPrompt`."""
 
     mask: NDArray[np.bool_]
+    sequence: int = 0
 
 
 Prompt = PointPrompt | MaskPrompt

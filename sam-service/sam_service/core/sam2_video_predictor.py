@@ -120,7 +120,13 @@ class Sam2VideoPredictor:
 
     def _answer(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, sight: Sight | None, prompt: Prompt,
                 num_frames: int) -> FrameMemory:
-        """Answer a prompt, as a new start where the frame was not tracked and as a correction where it was."""
+        """Answer a prompt, as a new start where the frame was not tracked and as a correction where it was.
+
+        A prompt that was answered before a crash is not answered again: a correction would correct its own answer.
+        """
+        known = memory.latest(frame.index)
+        if known is not None and prompt.sequence and known.sequence == prompt.sequence:
+            return known
         is_start = frame.index not in memory.directions
         if isinstance(prompt, MaskPrompt):
             decoded = self._take_mask(features, prompt)
@@ -134,6 +140,7 @@ class Sam2VideoPredictor:
         _check_finite(decoded)
         encoded = self._encode_memory(features, decoded, prompted=True)
         [answer] = self._memories_of(decoded, encoded, sight, memory.directions.get(frame.index))
+        answer = replace(answer, sequence=prompt.sequence)
         memory.stage(frame.index, answer, conditioning=is_start or self._corrections_condition)
         return answer
 

@@ -49,7 +49,7 @@ class DiskSpill:
             tensors["appearance"] = memory.appearance
         if memory.salient is not None:
             tensors["salient"] = memory.salient
-        scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou)}
+        scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou), "sequence": repr(memory.sequence)}
         try:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
             self.delete(object_id, kind, frame_index)
@@ -76,6 +76,7 @@ class DiskSpill:
                     reverse=_parse(path)[2],
                     appearance=file.get_tensor("appearance") if "appearance" in names else None,
                     salient=file.get_tensor("salient") if "salient" in names else None,
+                    sequence=int(scores.get("sequence", 0)),
                 )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise MemoryUnreadable(f"the stored memory of object {object_id} on frame {frame_index} is damaged") from error

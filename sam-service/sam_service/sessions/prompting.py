@@ -6,7 +6,8 @@ the log again, so that a refused or failed prompt leaves the session as it was.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from asyncio import CancelledError
+from dataclasses import asdict, replace
 from typing import Any
 
 from sam_service.core.prompts import Prompt
@@ -123,18 +124,20 @@ class Prompting:
         await require_bank(self._sessions, session)
         sequence = await self._sessions.in_pool(
             lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload))
+        numbered = replace(prompt, sequence=sequence)
         answered = False
         try:
-            record = await answer(self._sessions, session, object_id, frame_index, prompt)
+            record = await answer(self._sessions, session, object_id, frame_index, numbered)
             answered = True
             store.settle_prompt(session.session_id, sequence, [record])
+        except CancelledError:  # the service stops; what was written down is acted on by the next process
+            raise
         except BaseException:
             session.memory_is_stale = answered  # the memory holds an answer that the client never got
             store.retract_prompt(sequence)
             raise
         session.set_prompt(object_id, frame_index, prompt)
         return record
-
 
     def _label(self, session: Session, object_id: int, label: Label) -> None:
         store = self._sessions.store

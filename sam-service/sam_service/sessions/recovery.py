@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from sam_service.core.prompts import Prompt
 from sam_service.errors import MemoryUnreadable
@@ -65,7 +66,8 @@ async def require_bank(sessions: SessionService, session: Session) -> bool:
                 prompt = session.prompts.get(line.object_id, {}).get(line.frame_index)
                 if prompt is not None:
                     await sessions.require_frame(session, line.frame_index)
-                    masks = [await answer(sessions, session, line.object_id, line.frame_index, prompt)]
+                    numbered = replace(prompt, sequence=line.sequence)
+                    masks = [await answer(sessions, session, line.object_id, line.frame_index, numbered)]
             case PromptKind.REMOVE:
                 await forget(sessions, session, line.object_id)
             case PromptKind.CLEAR:
