@@ -259,7 +259,10 @@ def finish(service: Server, users: list[User], clip: Path) -> None:
             while len(user.finished) < goal:
                 user._session(http)
             for ledger in user.finished:
-                assert undisturbed(http, clip, ledger) == ledger.masks
+                alone = undisturbed(http, clip, ledger)
+                other = sorted(place for place in alone.keys() | ledger.masks.keys()
+                               if alone.get(place) != ledger.masks.get(place))
+                assert not other, f"not as in an undisturbed run: {other} after {ledger.calls}"
         assert http.get("/sessions").json()["sessions"] == []
     service.kill()
     print({name: sum(user.did[name] for user in users) for name in users[0].did})
