@@ -252,9 +252,9 @@ def crash(service: Server, workers: Sequence[User | SlowUploader], after_s: floa
 def finish(service: Server, users: list[User], clip: Path) -> None:
     """All that was begun comes to its end, with the masks of sessions that nothing befell."""
     service.start()
+    check_all(service, users)
     with httpx.Client(base_url=service.url, timeout=60) as http:
         for user in users:
-            user.check(http)
             goal = len(user.finished) + 1
             while len(user.finished) < goal:
                 user._session(http)

@@ -51,17 +51,17 @@ async def pieces(receive: Receive, max_bytes: int, too_large: ServiceError, pace
 
 
 async def _next(receive: Receive, silence_s: float, stopping: asyncio.Event) -> Message:
-    waiting = [asyncio.ensure_future(receive()), asyncio.ensure_future(stopping.wait())]
+    coming, stop = asyncio.ensure_future(receive()), asyncio.ensure_future(stopping.wait())
     try:
-        done, _ = await asyncio.wait(waiting, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((coming, stop), timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in waiting:
-            task.cancel()
+        coming.cancel()
+        stop.cancel()
     if stopping.is_set():
         raise NotReady("the service is stopping", code="stopping", retry_after_s=10)
     if not done:
         raise TooSlow(f"nothing of the body came for {silence_s:.0f} s")
-    return waiting[0].result()
+    return coming.result()
 
 
 def declared_bytes(headers: Headers) -> int:
