@@ -217,7 +217,7 @@ def fuzz_bytes(service: Server, examples: int, *, derandomize: bool) -> None:
 
 
 def test_right_requests_with_wrong_bytes(service: Server) -> None:
-    fuzz_bytes(service, 300, derandomize=True)
+    fuzz_bytes(service, 150, derandomize=True)
 
 
 @pytest.mark.slow

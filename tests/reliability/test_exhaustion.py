@@ -95,7 +95,7 @@ def check_full(http: httpx.Client, service: Server, clip: Path, session_id: str,
     for _ in range(3):
         refused(http.post("/add-object", json=body(session_id, points=[[100, 30]])), "disk_full")
         refused(http.post("/refine", json=body(session_id, object_id=1, points=[[40, 60]])), "disk_full")
-        refused(upload(http, clip), "disk_full", "storage_full")
+        refused(upload(http, clip), "disk_full")
         answer = http.post("/propagate", json=body(session_id))
         refused(answer, "disk_full")
     time.sleep(1.1)  # reading counts as a use, which is noted every second
@@ -135,7 +135,7 @@ def test_a_disk_that_is_nearly_full(tmp_path: Path, small_disk: Path) -> None:
         session_id = open_session(http)
         http.post("/add-object", json=body(session_id, points=[CLICK])).raise_for_status()
         with filled(small_disk, leave_bytes=6 << 20):
-            refused(upload(http, clip), "disk_full", "storage_full")
+            refused(upload(http, clip), "disk_full")
             refused(http.post("/propagate", json=body(session_id)), "disk_full")
         assert len(propagated(http, session_id)) == FRAMES
 

@@ -285,7 +285,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(CapacityError) as caught:
         store.wait_for(0, 10)
-    assert caught.value.code == "storage_full"
+    assert caught.value.code == "disk_full"
     assert errno.errorcode[errno.EFBIG] not in caught.value.message
     assert sorted(file.name for file in (tmp_path / "frames").iterdir()) == ["frames.json"]
     assert store.needs_extraction

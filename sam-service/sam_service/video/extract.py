@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from sam_service.errors import CapacityError, EngineError, ServiceError
+from sam_service.errors import EngineError, ServiceError, StorageFull
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoLimits
 from sam_service.video.process import DecodingProcess
@@ -119,7 +119,7 @@ def _as_service_error(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return CapacityError("there is no room to store the video's frames", code="storage_full", retry_after_s=60)
+        return StorageFull("there is no room to store the video's frames", retry_after_s=60)
     if isinstance(error, OSError):
         return EngineError("the video's frames could not be stored", code="storage_failed")
     return EngineError("the video's frames could not be extracted", code="extraction_failed")
