@@ -108,20 +108,24 @@ class Comparison:
             python = options.meta_python or str(meta_python(options.torch_index, tell))
         out = self.folder / f"{name.replace(' ', '-')}-{objects}-{repeat}"
         out.mkdir()
-        job = Job(options.size, str(self.checkpoint.resolve()), options.image_size, options.threads, str(self.frames), self.width,
-                  self.height, clicks(objects, self.width, self.height, options.click), str(out), mode)
+        job = Job(options.size, str(self.checkpoint.resolve()), options.image_size, options.threads, str(self.frames),
+                  self.width, self.height, clicks(objects, self.width, self.height, options.click), str(out), mode)
         (out / "job.json").write_text(json.dumps(asdict(job)))
         load, started = os.getloadavg(), time.monotonic()
         command = [python, "-m", f"benchmarks.compare.{module}", str(out / "job.json")]
-        with (out / "log.txt").open("w+") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment(options.threads), stdout=subprocess.PIPE, stderr=log,
-                                       text=True)
-            assert process.stdout is not None
-            for line in process.stdout:
-                tell(f"  {line.rstrip()}")
-            if process.wait() != 0:
-                raise subprocess.CalledProcessError(process.returncode, command,
-                                                    (out / "log.txt").read_text() or f"exit code {process.returncode}")
+        variables = environment(options.threads)
+        with (out / "log.txt").open("w") as log, subprocess.Popen(
+                command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    tell(f"  {line.rstrip()}")
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            said = (out / "log.txt").read_text() + f"exit code {process.returncode}"
+            raise subprocess.CalledProcessError(process.returncode, command, said)
         result = json.loads((out / RESULT_FILE).read_text())
         return {**result, "wall_s": round(time.monotonic() - started, 1), "load_average_before": load,
                 **self._compare(name, objects, out)}
@@ -152,7 +156,10 @@ def main() -> int:
     options = parse()
     machine = report.machine()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    tell(f"{machine['cpu']}, {machine['cores']} cores, {options.threads} threads, load {machine['load_average_at_start'][0]:.2f}")
+    where = f"{machine['cpu']}, {machine['cores']} cores, {options.threads} threads"
+    load = machine["load_average_at_start"][0]
+    busy = f"load average {load:.2f} at the start" + (": other work slows all of this down" if load > 0.3 else "")
+    tell(f"{where}; {busy}")
     with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
         try:
             comparison = Comparison(options, Path(folder).resolve())
@@ -169,12 +176,12 @@ def main() -> int:
                  "size": [comparison.width, comparison.height]},
         "model": {"size": options.size, "image_size": options.image_size,
                   "weights": "seeded random" if seeded else options.checkpoint.name},
+        "modes": {mode: str(MODES[mode]) for mode in options.modes},
         "note": report.note(seeded), "results": found, "runs": comparison.runs,
     }
     options.out.write_text(json.dumps(written, indent=1))
     print(report.table(found))
-    print(f"\n{report.note(seeded)}\n{machine['cpu']}, {options.threads} threads, torch {', '.join(torch_versions)}; JSON in "
-          f"{options.out}")
+    print(f"\n{report.note(seeded)}\n{where}, torch {', '.join(torch_versions)}; {busy}\nJSON in {options.out}")
     return 1 if any(row["failed"] for row in found) else 0
 
 

@@ -33,5 +33,5 @@ def write_frames(folder: Path, video: Path | None, frames: int) -> tuple[int, in
 
 def clicks(count: int, width: int, height: int, given: list[list[float]]) -> list[list[float]]:
     """One point (x, y) in pixels for each of `count` objects: those given, then the middle of frame 0 and around it."""
-    made_up = [[width * (0.5 + 0.2 * (number % 3)) % width, height * (0.5 + 0.15 * (number // 3))] for number in range(count)]
+    made_up = [[width * (0.5 + 0.2 * (number % 3)), height * (0.5 + 0.15 * (number // 3 % 4))] for number in range(count)]
     return [*given, *made_up[len(given):]][:count]

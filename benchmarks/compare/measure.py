@@ -49,7 +49,8 @@ class Job:
 class Result:
     """Seconds, and the peak of resident memory in MiB.
 
-    encoder_s: the image encoder's part of each frame's time. prepare_s: reading, decoding and resizing all frames.
+    frames_cpu_s: of all threads, waiting ones included. encoder_s: the image encoder's part of each frame's time.
+    prepare_s: reading, decoding and resizing all frames.
     """
 
     torch_version: str
@@ -60,13 +61,16 @@ class Result:
     first_click_without_encoder_s: float = 0.0
     later_clicks_s: list[float] = field(default_factory=list)
     frames_s: list[float] = field(default_factory=list)
+    frames_cpu_s: list[float] = field(default_factory=list)
     encoder_s: list[float] = field(default_factory=list)
     peak_rss_mib: float = 0.0
 
 
 class Contender(Protocol):
-    """A predictor behind the calls that are timed. encoder: its image encoder. prepare_s: what reading frames took in calls so
-    far, apart from `open`."""
+    """A predictor behind the calls that are timed.
+
+    encoder: its image encoder. prepare_s: what reading frames took so far, apart from `open`.
+    """
 
     encoder: nn.Module
     prepare_s: float
@@ -148,9 +152,10 @@ def measure(contender: Contender, job: Job, result: Result) -> None:
     with (Path(job.out) / LOGITS_FILE).open("wb") as file:
         for index in range(len(frames)):
             clock.reset()
-            prepared, started = contender.prepare_s, time.perf_counter()
+            prepared, cpu, started = contender.prepare_s, time.process_time(), time.perf_counter()
             logits = next(answers)
             result.frames_s.append(time.perf_counter() - started - (contender.prepare_s - prepared))
+            result.frames_cpu_s.append(time.process_time() - cpu)
             result.encoder_s.append(clock.reset())
             host = np.ascontiguousarray(logits.float().numpy())
             if host.shape != (len(job.clicks), job.height, job.width):

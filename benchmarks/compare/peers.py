@@ -21,9 +21,8 @@ WITHOUT_DEPENDENCIES = ("sam2==1.1.0", "torchvision==0.28.0")  # torchvision wou
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The variables of a contender's process: this tree's packages first, so many threads, no network."""
-    found = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([str(ROOT), str(ROOT / "sam-service"), *([found] if found else [])])
+    """The variables of a contender's process: the packages of this tree, so many threads, no network."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "sam-service")])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
             "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
@@ -50,7 +49,10 @@ def meta_python(torch_index: str | None, tell: Callable[[str], None]) -> Path:
 
 
 def seeded_checkpoint(size: str, tell: Callable[[str], None]) -> Path:
-    """Random weights of a size in Meta's layout, those of the parity tests; written on first use. Raises CalledProcessError."""
+    """Random weights of a size in Meta's layout, those of the parity tests; written on first use.
+
+    Raises CalledProcessError.
+    """
     version = hashlib.sha256(SEEDER.read_bytes()).hexdigest()[:8]
     folder = PEERS / f"weights-{version}"
     path = folder / f"{size}.pt"

@@ -48,7 +48,7 @@ def logits_difference(logits: NDArray[np.float32], exact: NDArray[np.float32]) -
 
 
 def rows(runs: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> list[dict[str, Any]]:
-    """One row for each contender and number of objects, from the single runs, in the order of their first appearance.
+    """One row for each contender and number of objects, from the single runs, in the order of appearance.
 
     faster_than: a peer's seconds a frame over this contender's.
     """
@@ -58,11 +58,13 @@ def rows(runs: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> list[dict[
     found = []
     for (contender, objects), group in groups.items():
         good = [run for run in group if "error" not in run]
-        row: dict[str, Any] = {"contender": contender, "objects": objects, "runs": len(good), "failed": len(group) - len(good)}
+        row: dict[str, Any] = {"contender": contender, "objects": objects,
+                               "runs": len(good), "failed": len(group) - len(good)}
         if row["failed"]:
             row["error"] = next(run["error"] for run in group if "error" in run)
         if good:
             row["seconds_per_frame"] = summary([steady(run["frames_s"]) for run in good])
+            row["cpu_seconds_per_frame"] = summary([steady(run["frames_cpu_s"]) for run in good])
             for name in ("first_click_s", "first_click_without_encoder_s", "peak_rss_mib"):
                 row[name] = summary([run[name] for run in good])
             row |= {name: good[0][name] for name in ("mask_iou", "logits_difference") if name in good[0]}
@@ -84,8 +86,8 @@ def table(found: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     texts = ["  ".join(cell.ljust(width) if column == 1 else cell.rjust(width)
                        for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip() for line in lines]
-    errors = [f"\n{row['contender']}, {row['objects']} objects: {row['failed']} of {row['failed'] + row['runs']} runs failed:\n"
-              f"{row['error']}" for row in found if row["failed"]]
+    errors = [f"\n{row['contender']}, objects: {row['objects']}, {row['failed']} of {row['failed'] + row['runs']} runs "
+              f"failed:\n{row['error']}" for row in found if row["failed"]]
     return "\n".join(texts + errors)
 
 
@@ -106,11 +108,12 @@ def _cells(row: dict[str, Any], peers: Sequence[str]) -> list[str]:
 
 def note(seeded: bool) -> str:
     """How to read the table."""
-    text = ("s a frame: median over frames from 8 on. peer / this: over 1 where this contender is faster. IoU and logits diff "
-            "(max|a - b| / max|b|, highest over frames and objects, at the video's resolution): against ours exact.")
+    text = (f"s a frame: median over frames from {STEADY_FROM} on; low-high: of the runs. peer / this: over 1 where this\n"
+            "contender is faster. IoU and logits diff (max|a - b| / max|b|, highest over frames and objects, at the\n"
+            "video's resolution): against ours exact.")
     if seeded:
-        text += ("\nThe weights are seeded random numbers: speed and memory are those of trained weights, masks mean nothing, and "
-                 "the IoU of a contender that is not exact says little. Use --checkpoint for that.")
+        text += ("\nThe weights are seeded random numbers: speed and memory are those of trained weights, masks mean\n"
+                 "nothing, and the IoU of a contender that is not exact says little. Use --checkpoint for that.")
     return text
 
 
