@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 PORT ?= 8002
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo serve test test-all check audit train clean
+.PHONY: install demo serve test test-all check audit bench train clean
 
 install: $(VENV)/.installed
 
@@ -39,9 +39,12 @@ audit: install
 	$(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[audit]'
 	$(BIN)/pip-audit --disable-pip --no-deps -r sam-service/constraints.txt
 
+bench: install
+	$(BIN)/python -m benchmarks.compare $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(ARGS)
+
 train: install
 	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)') \
 		$(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out benchmarks/out benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache

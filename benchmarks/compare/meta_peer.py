@@ -1,0 +1,59 @@
+"""Meta's own video predictor, `sam2` 1.1.0, unmodified, in float32. Runs in an environment of its own (`peers.py`)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.compare.measure import Job, main
+
+# torchvision's compiled operators are absent beside a CPU build of torch; declaring them lets `sam2` import.
+OPERATORS: Any = torch.library.Library("torchvision", "FRAGMENT")
+SCHEMAS = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "roi_align": "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+                 "int sampling_ratio, bool aligned) -> Tensor",
+}
+for schema in SCHEMAS.values():
+    OPERATORS.define(schema)
+
+CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+
+
+class MetaPeer:
+    """The predictor reads a folder of JPEG files whole, and encodes frame 0, when a clip is opened."""
+
+    def __init__(self, job: Job) -> None:
+        from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]  # after the operators
+
+        self.predictor: Any = build_sam2_video_predictor(
+            f"configs/sam2.1/sam2.1_hiera_{CONFIGS[job.size]}.yaml", job.checkpoint, device="cpu",
+            hydra_overrides_extra=[f"++model.image_size={job.image_size}"])
+        self.encoder = self.predictor.image_encoder
+        self.prepare_s = 0.0
+        self._state: dict[str, Any] = {}
+
+    def open(self, frames: list[Path]) -> None:
+        self._state.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            for path in frames:
+                (Path(folder) / path.name).symlink_to(path)
+            self._state = self.predictor.init_state(folder)
+
+    def click(self, object_id: int, x: float, y: float) -> None:
+        self.predictor.add_new_points_or_box(
+            self._state, frame_idx=0, obj_id=object_id, points=np.array([[x, y]], np.float32), labels=np.ones(1, np.int32))
+
+    def track(self) -> Iterator[Tensor]:
+        for _, _, logits in self.predictor.propagate_in_video(self._state):
+            yield logits[:, 0]
+
+
+if __name__ == "__main__":
+    main(MetaPeer)

@@ -1,0 +1,63 @@
+"""transformers' `Sam2VideoModel` behind its own `Sam2VideoInferenceSession` and `propagate_in_video_iterator`, in float32.
+
+Its video processor needs torchvision, which the project does not have; so the session is given frames that were resized and
+normalised here as Meta's predictor does it, and points that were scaled as the processor does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sam_service.core.features import MEAN, STD, to_square
+from sam_service.core.sizes import config_for
+from sam_service.core.weights import load_model
+from torch import Tensor
+from transformers import Sam2VideoInferenceSession, Sam2VideoModel
+
+from benchmarks.compare.measure import Job, enlarge, main
+
+
+class TransformersPeer:
+    """The library's model as it builds it itself; only the weights come through the project's loader of Meta's files."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        weights = load_model(job.size, checkpoint=Path(job.checkpoint), image_size=job.image_size).model.state_dict()
+        model: Any = Sam2VideoModel(config_for(job.size, job.image_size))
+        model.load_state_dict(weights)
+        self.model = model.eval()
+        self.encoder = self.model.vision_encoder
+        self.prepare_s = 0.0
+        self._session: Any = None
+
+    def open(self, frames: list[Path]) -> None:
+        video = torch.stack([self._pixels(path) for path in frames])
+        self._session = Sam2VideoInferenceSession(video=video, video_height=self._job.height, video_width=self._job.width,
+                                                  dtype=torch.float32)
+
+    def click(self, object_id: int, x: float, y: float) -> None:
+        job, session = self._job, self._session
+        scaled = torch.tensor([[[[x / job.width, y / job.height]]]]) * job.image_size
+        session.add_point_inputs(session.obj_id_to_idx(object_id), 0,
+                                 {"point_coords": scaled, "point_labels": torch.ones(1, 1, 1, dtype=torch.int64)})
+        session.obj_with_new_inputs = [object_id]
+        enlarge(self.model(session, frame_idx=0).pred_masks[-1:], job.height, job.width)
+
+    def track(self) -> Iterator[Tensor]:
+        for output in self.model.propagate_in_video_iterator(self._session):
+            yield enlarge(output.pred_masks, self._job.height, self._job.width)
+
+    def _pixels(self, path: Path) -> Tensor:
+        """One frame as the network wants it: (3, S, S)."""
+        square = to_square(np.asarray(Image.open(path).convert("RGB")), self._job.image_size)
+        scaled = torch.from_numpy(square).permute(2, 0, 1).float() / 255
+        return (scaled - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+if __name__ == "__main__":
+    main(TransformersPeer)
