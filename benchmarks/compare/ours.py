@@ -42,6 +42,7 @@ class Mode:
 MODES: dict[str, Mode] = {
     EXACT: Mode(),
     "exact-int8": Mode(quantize=True),
+    "share-5": Mode(predictor={"memory_share": 0.05}),
     "size-512": Mode(image_size=512),
     "size-768": Mode(image_size=768),
 }
