@@ -36,6 +36,7 @@ class Mode:
 
     image_size: int | None = None
     quantize: bool = False
+    precision: str = "float32"
     predictor: dict[str, Any] = field(default_factory=dict)
 
 
@@ -43,6 +44,8 @@ MODES: dict[str, Mode] = {
     EXACT: Mode(),
     "exact-int8": Mode(quantize=True),
     "share-5": Mode(predictor={"memory_share": 0.05}),
+    "bfloat16": Mode(precision="bfloat16"),
+    "bfloat16-share-5": Mode(precision="bfloat16", predictor={"memory_share": 0.05}),
     "size-512": Mode(image_size=512),
     "size-768": Mode(image_size=768),
 }
@@ -53,7 +56,7 @@ class Ours:
 
     def __init__(self, job: Job) -> None:
         mode = MODES[job.mode or EXACT]
-        policy = choose_device("cpu")
+        policy = choose_device("cpu", precision=mode.precision)
         loaded = load_model(job.size, checkpoint=Path(job.checkpoint), image_size=mode.image_size or job.image_size)
         quicken(loaded.model, policy.device)
         if mode.quantize:

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     sam2_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     sam2_demo_force_cpu_device: bool = Field(False, description="use the CPU whatever else there is")
     sam2_quantize: bool = Field(False, description="INT8 dynamic quantization of the image encoder's Linear layers, CPU only")
+    sam2_precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, mixed on GPUs; "
+                                                                                       "bfloat16 is an error without it")
     sam2_memory_share: float = Field(1.0, gt=0, le=1, description="share of old memory maps that is attended to; below 1, such "
                                                                   "as 0.05, faster and not exact")
     torch_num_threads: Annotated[int, Field(ge=1)] | None = Field(None, description="intra-op threads; the CPU quota if unset")

@@ -95,7 +95,7 @@ def build_services(settings: Settings, process_restarts: int = 0, stopping: asyn
     engine = Engine(EngineOptions(
         size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, image_size=settings.sam2_image_size,
         device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, quantize=settings.sam2_quantize,
-        memory_share=settings.sam2_memory_share,
+        precision=settings.sam2_precision, memory_share=settings.sam2_memory_share,
         threads=threads, cache_bytes=settings.feature_cache_mb << 20, max_queued=settings.max_queued_steps,
         max_image_size=settings.max_image_size, offline=settings.hf_hub_offline))
     limits = Limits(

@@ -64,7 +64,8 @@ def _machine(settings: Settings) -> str:
 
 
 def _device(settings: Settings) -> str:
-    policy = choose_device(settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device)
+    policy = choose_device(settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device,
+                           precision=settings.sam2_precision)
     return f"{policy.device.type} ({policy.reason})"
 
 

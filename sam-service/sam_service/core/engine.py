@@ -43,6 +43,7 @@ class EngineOptions:
     device: str = "auto"
     force_cpu: bool = False
     quantize: bool = False
+    precision: str = "auto"
     memory_share: float = 1.0
     threads: int = 1
     cache_bytes: int = 256 << 20
@@ -176,7 +177,7 @@ class Engine:
         options = self.options
         try:
             torch.set_num_threads(options.threads)
-            self._policy = choose_device(options.device, force_cpu=options.force_cpu)
+            self._policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
             self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
                                               offline=options.offline, progress=logger.info)
             quicken(self._loaded.model, self._policy.device)

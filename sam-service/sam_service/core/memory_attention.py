@@ -121,11 +121,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tenso
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
-    highest = query.new_full((*query.shape[:2], 1), -torch.inf)
-    total = query.new_zeros((*query.shape[:2], 1))
-    mixed = query.new_zeros((*query.shape[:2], value.shape[-1]))
+    """In mixed precision the matrix products are bfloat16, their sums, the softmax and its running maximum float32."""
+    size = dict(dtype=torch.float32, device=query.device)
+    highest = torch.full((*query.shape[:2], 1), -torch.inf, **size)
+    total = torch.zeros((*query.shape[:2], 1), **size)
+    mixed = torch.zeros((*query.shape[:2], value.shape[-1]), **size)
     for keys, values in zip(torch.split(key, tile, dim=1), torch.split(value, tile, dim=1), strict=True):
-        scores = torch.matmul(query, keys.transpose(1, 2))
+        scores = torch.matmul(query, keys.transpose(1, 2)).float()
         new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
         weights = scores.sub_(new_highest).exp_()
         scale = torch.exp(highest - new_highest)

@@ -21,6 +21,8 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoVisionEncoderOutput,
 )
 
+from sam_service.core.device import cpu_has_bfloat16
+
 ARCHITECTURE = "nano-2"
 HIDDEN = 128
 MEMORY_WIDTH = 64  # fixed by the library's memory attention
@@ -120,7 +122,7 @@ def quicken(model: Sam2VideoModel, device: torch.device) -> None:
     Without such instructions bfloat16 is emulated, hundreds of times slower. Load and fold first.
     """
     encoder: nn.Module = model.vision_encoder
-    if isinstance(encoder, NanoEncoder) and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+    if isinstance(encoder, NanoEncoder) and device.type == "cpu" and cpu_has_bfloat16():
         encoder.to(torch.bfloat16)
         encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # known to torch, not to its stubs
 
