@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from sam_service.client import SamClient
+from sam_service.commands.exits import Exit
+from sam_service.commands.models import list_models, pull_models
 from sam_service.core.catalogue import available_models
 from sam_service.core.hub import find_cached
 from sam_service.core.sizes import SIZES, config_for
@@ -117,6 +120,13 @@ def test_pull_shows_bytes_and_tells_where_they_lie(pulled: Pull) -> None:
     assert not (pulled.weights.parent / "README.md").exists()
 
 
+@pytest.fixture
+def here(pulled: Pull, monkeypatch: pytest.MonkeyPatch) -> Pull:
+    """The pulled cache is that of this process, whose hub's client has read HF_HOME long ago."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(pulled.cache))
+    return pulled
+
+
 def test_pull_of_what_is_there_asks_nobody(pulled: Pull, hub: Hub) -> None:
     asked = len(hub.asked)
     done = command("pull", "tiny", "--sha256", digest(pulled.weights).upper(), hub=hub, home=pulled.home)
@@ -125,18 +135,23 @@ def test_pull_of_what_is_there_asks_nobody(pulled: Pull, hub: Hub) -> None:
     assert len(hub.asked) == asked
 
 
-def test_pull_refuses_another_checksum_and_leaves_the_file(pulled: Pull, hub: Hub) -> None:
-    done = command("pull", "tiny", "--sha256", WRONG, "--json", hub=hub, home=pulled.home, HF_HUB_OFFLINE="1")
-    assert done.returncode == 3
-    assert WRONG in done.stderr and digest(pulled.weights) in done.stderr
-    [item] = json.loads(done.stdout)["models"]
-    assert (item["state"], item["sha256"], item["file"]) == ("failed", digest(pulled.weights), str(pulled.weights))
-    assert pulled.weights.is_file()
+def test_pull_refuses_another_checksum_and_leaves_the_file(here: Pull, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pull_models(settings(), ["tiny"], revision=None, sha256=WRONG, as_json=True) == Exit.REFUSED
+    told = capsys.readouterr()
+    assert WRONG in told.err and digest(here.weights) in told.err
+    [item] = json.loads(told.out)["models"]
+    assert (item["state"], item["sha256"], item["file"]) == ("failed", digest(here.weights), str(here.weights))
+    assert here.weights.is_file()
 
 
-def test_the_checksum_of_the_settings_holds_for_their_size(pulled: Pull, hub: Hub) -> None:
-    done = command("pull", "tiny", hub=hub, home=pulled.home, SAM2_MODEL_SIZE="tiny", SAM2_CHECKPOINT_SHA256=WRONG)
-    assert done.returncode == 3 and WRONG in done.stderr
+def test_the_settings_hold_for_their_size(here: Pull, capsys: pytest.CaptureFixture[str]) -> None:
+    def pull(**options: object) -> Exit:
+        return pull_models(settings(hf_hub_offline=True, **options), ["tiny"], revision=None, sha256=None, as_json=False)
+
+    assert pull(sam2_model_size="tiny", sam2_checkpoint_sha256=WRONG) == Exit.REFUSED
+    assert pull(sam2_model_size="small", sam2_checkpoint_sha256=WRONG, sam2_revision=OTHER) == Exit.OK
+    assert pull(sam2_model_size="tiny", sam2_revision=OTHER) == Exit.NOT_READY
+    assert "not in the local cache" in capsys.readouterr().err
 
 
 def test_list_tells_what_is_here(pulled: Pull) -> None:
@@ -146,11 +161,16 @@ def test_list_tells_what_is_here(pulled: Pull) -> None:
     assert list(models) == list(SIZES)
     assert [size for size, model in models.items() if model["present"]] == ["nano", "tiny"]
     assert (models["tiny"]["commit"], models["tiny"]["folder"]) == (COMMIT, str(pulled.weights.parent))
-    table = command("list", hub=None, home=pulled.home, SAM2_MODEL_SIZE="tiny", SAM2_REVISION=OTHER).stdout.splitlines()
+
+
+def test_the_table_of_models(here: Pull, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list_models(settings(sam2_model_size="small", sam2_revision=OTHER), as_json=False) == Exit.OK
+    table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["size", "parameters", "input", "source", "here", "weights"]
     assert [line.split()[0] for line in table[1:]] == list(SIZES)
-    assert f"@{OTHER}" in table[2] and table[2].endswith("no    sam-service models pull tiny")
     assert str(NANO_FOLDER) in table[1]
+    assert table[2].endswith(f"yes   {here.weights.parent}, commit {COMMIT}")
+    assert f"@{OTHER}" in table[3] and table[3].endswith("no    sam-service models pull small")
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
@@ -171,9 +191,12 @@ def test_pull_without_a_hub(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (4, "")
     assert "ConnectError" in done.stderr and str(SIZES["large"].repo) in done.stderr
     assert "Traceback" not in done.stderr
-    offline = command("pull", "tiny", hub=None, home=tmp_path, HF_HUB_OFFLINE="true")
-    assert (offline.returncode, offline.stdout) == (4, "")
-    assert "not in the local cache" in offline.stderr
+
+
+def test_pull_while_the_network_is_switched_off(tmp_path: Path) -> None:
+    done = command("pull", "tiny", hub=None, home=tmp_path, HF_HUB_OFFLINE="true")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "not in the local cache" in done.stderr
 
 
 def test_pull_of_a_revision_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
@@ -190,7 +213,8 @@ def test_pull_of_another_network(hub: Hub, tmp_path: Path) -> None:
 def test_pull_onto_a_full_disk(hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "disk"
     home.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(home)], check=False, capture_output=True).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(home)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         hub.asked.clear()
@@ -215,13 +239,11 @@ def test_ctrl_c_ends_a_download_and_leaves_nothing_half(hub: Hub, tmp_path: Path
                 time.sleep(0.05)
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
-            started = time.monotonic()
             out, err = process.communicate(timeout=60)
     finally:
         hub.pause_s = 0.0
     assert (process.returncode, out) == (130, "")
     assert "interrupted" in err and "Traceback" not in err
-    assert time.monotonic() - started < 10
     assert not list(tmp_path.rglob("*.incomplete")) and not list(tmp_path.rglob("model.safetensors"))
 
 
@@ -260,7 +282,7 @@ def test_folders_are_checked_by_their_header(pulled: Pull, tmp_path: Path) -> No
 
 def test_half_a_snapshot_is_not_there(pulled: Pull, tmp_path: Path) -> None:
     cache = Path(shutil.copytree(pulled.cache, tmp_path / "hub", symlinks=True))
-    assert find_cached(REPO, "main", cache) == find_cached(REPO, "main", cache)
+    assert find_cached(REPO, "main", cache)
     next(cache.rglob("config.json")).unlink()
     assert find_cached(REPO, "main", cache) is None
     assert [model.size for model in available_models(cache) if model.present] == ["nano"]
