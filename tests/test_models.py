@@ -24,7 +24,7 @@ from sam_service.client import SamClient
 from sam_service.commands.exits import Exit
 from sam_service.commands.models import list_models, pull_models
 from sam_service.core.catalogue import available_models
-from sam_service.core.hub import find_cached
+from sam_service.core.hub import fetch, find_cached
 from sam_service.core.sizes import SIZES, config_for
 from sam_service.core.weights import NANO_FOLDER, check_folder, empty_model, load_model
 from sam_service.errors import ModelUnavailable
@@ -255,6 +255,15 @@ def test_a_pinned_commit_is_loaded_and_named(pulled: Pull) -> None:
     assert pinned.source == f"hub {REPO}@{COMMIT}"
     with pytest.raises(ModelUnavailable, match=f"{REPO} at {OTHER} .*not in the local cache"):
         load_model("tiny", cache_dir=pulled.cache, offline=True, revision=OTHER)
+
+
+def test_a_cached_commit_asks_nobody_and_a_branch_is_looked_up(pulled: Pull, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    hub.asked.clear()
+    assert fetch(REPO, COMMIT, cache_dir=pulled.cache).commit == COMMIT
+    assert not hub.asked
+    assert fetch(REPO, "main", cache_dir=pulled.cache).folder == pulled.weights.parent
+    assert hub.asked[-1] == f"GET /api/models/{REPO}/revision/main" and not any("resolve" in path for path in hub.asked)
 
 
 def test_another_checksum_is_not_read(pulled: Pull, tmp_path: Path) -> None:

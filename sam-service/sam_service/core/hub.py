@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,11 @@ def fetch(repo: str, revision: str, *, cache_dir: Path | str | None = None, offl
           bar: type[Any] | None = None) -> Snapshot:
     """The snapshot, fetched where it is not in the cache, or where a branch or tag has moved. bar: shows progress.
 
+    A commit never moves: in the cache, it asks no network.
     Raises ModelUnavailable, or StorageFull: before anything is fetched where the hub tells the size.
     """
+    if re.fullmatch("[0-9a-f]{40}", revision) and (cached := find_cached(repo, revision, cache_dir)):
+        return cached
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=NO_ROOM)  # the client warns, and then fills the disk
