@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sam_service.core import weights
+from sam_service.core.catalogue import available_models
 from sam_service.core.meta_layout import POSITION_MATRIX_COPY, from_meta, to_meta
 from sam_service.core.sizes import SIZES, config_for
-from sam_service.core.weights import available_models, empty_model, load_model
+from sam_service.core.weights import empty_model, load_model
 from sam_service.errors import InvalidInput, ModelUnavailable
 from torch import Tensor
 

@@ -1,10 +1,11 @@
-"""The command `sam-service`: serve, segment, demo, sessions, doctor. Ctrl-C ends each of them cleanly, with exit code 130."""
+"""The command `sam-service`: serve, segment, demo, models, sessions, doctor. Ctrl-C ends each cleanly, with exit code 130."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   sam-service segment clip.mp4 --point 1:640,360 --point 1:-500,300 --box 2:100,80,300,240@12 --name 1=cup --out out
   sam-service segment clip.mp4 --point 640,360 --url http://gpu:8002 --export coco --export webm --json --out out
 """
+SIZES = ("nano", "tiny", "small", "base_plus", "large")
 FORMATS = ("png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png")
 
 
@@ -30,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        run = {"serve": _serve, "segment": _segment, "demo": _demo, "sessions": _sessions, "doctor": _doctor}[options.command]
+        run = {"serve": _serve, "segment": _segment, "demo": _demo, "models": _models, "sessions": _sessions,
+               "doctor": _doctor}[options.command]
         return int(run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -55,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
     demo.add_argument("--max-frames", type=int, default=150)
     demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    models = commands.add_parser("models", help="list the models, or fetch their weights ahead of the first start",
+                                 epilog=TABLE, formatter_class=layout)
+    _add_models(models)
     sessions = commands.add_parser("sessions", help="list or delete the sessions of a running service", epilog=TABLE,
                                    formatter_class=layout)
     sessions.add_argument("action", choices=("list", "delete"), nargs="?", default="list")
@@ -66,9 +72,24 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what this machine offers the service, and what is wrong", epilog=TABLE,
                                  formatter_class=layout)
     for command in (serve, segment, demo, doctor):
-        command.add_argument("--model-size", choices=("nano", "tiny", "small", "base_plus", "large"))
+        command.add_argument("--model-size", choices=SIZES)
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
+        command.add_argument("--revision", help="commit, tag or branch of the hub's repository (default main)")
     return parser
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    actions = models.add_subparsers(dest="action", required=True)
+    listed = actions.add_parser("list", help="say which models there are, and which are on this machine")
+    pull = actions.add_parser("pull", help="fetch the weights of these sizes and check them", epilog=TABLE,
+                              formatter_class=layout)
+    pull.set_defaults(parser=pull)
+    pull.add_argument("sizes", nargs="+", choices=SIZES, metavar="SIZE", help=", ".join(SIZES))
+    pull.add_argument("--revision", help="commit, tag or branch of the hub's repository, for one size (default main)")
+    pull.add_argument("--sha256", type=_sha256, metavar="HEX", help="what model.safetensors has to have, for one size")
+    for action in (listed, pull):
+        action.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
 def _add_segment(segment: argparse.ArgumentParser) -> None:
@@ -109,6 +130,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected 64 hexadecimal digits, got {text!r}")
+    return text.lower()
+
+
 def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> Settings:
     """The settings of the environment with the command line's on top; threads are set before torch is imported.
 
@@ -119,7 +146,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
     from sam_service.core.threads import apply_threads
     from sam_service.settings import Settings
     names = {"host": "host", "port": "port", "data_dir": "sam2_data_dir", "model_size": "sam2_model_size",
-             "checkpoint": "sam2_checkpoint"}
+             "checkpoint": "sam2_checkpoint", "revision": "sam2_revision"}
     given: dict[str, Any] = {setting: value for option, setting in names.items()
                              if (value := getattr(options, option, None)) is not None}
     try:
@@ -161,8 +188,8 @@ def _segment(options: argparse.Namespace) -> int:
         options.parser.error(str(error))
     if not prompts:
         options.parser.error("say where an object is: --point X,Y or --box X0,Y0,X1,Y1")
-    if options.url is not None and (options.model_size or options.checkpoint):
-        options.parser.error("--model-size and --checkpoint are the service's own with --url")
+    if options.url is not None and (options.model_size or options.checkpoint or options.revision):
+        options.parser.error("--model-size, --checkpoint and --revision are the service's own with --url")
     if options.url is None and options.keep_session:
         options.parser.error("--keep-session needs --url")
     settings = None if options.url is not None else _settings(options, log_level="warning")
@@ -180,6 +207,17 @@ def _demo(options: argparse.Namespace) -> int:
     from sam_service.flow import DemoOptions, run_demo
     return run_demo(settings, DemoOptions(options.video, options.point.xy if options.point else None, options.out,
                                           options.max_frames))
+
+
+def _models(options: argparse.Namespace) -> int:
+    if options.action == "pull" and len(set(options.sizes)) > 1 and (options.revision or options.sha256):
+        options.parser.error("--revision and --sha256 go with one size")
+    settings = _settings(options, log_level="warning")
+    from sam_service.commands.models import list_models, pull_models
+    if options.action == "list":
+        return list_models(settings, as_json=options.json)
+    return pull_models(settings, list(dict.fromkeys(options.sizes)), revision=options.revision, sha256=options.sha256,
+                       as_json=options.json)
 
 
 def _sessions(options: argparse.Namespace) -> int:

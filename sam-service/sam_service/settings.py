@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ModelSize = Literal["nano", "tiny", "small", "base_plus", "large"]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 
 
 class Settings(BaseSettings):
@@ -19,6 +20,10 @@ class Settings(BaseSettings):
     sam2_model_size: ModelSize = Field("nano", description="nano is embedded; the others are SAM 2.1, fetched on first start")
     sam2_checkpoint: str | None = Field(None, description="Meta .pt file, Hugging Face folder or hub name, instead of the "
                                                           "size's own source")
+    sam2_revision: Annotated[str, Field(min_length=1)] | None = Field(None, description="commit, tag or branch of the hub's "
+                                                                                        "repository; its branch main if unset")
+    sam2_checkpoint_sha256: Sha256 | None = Field(None, description="what the weights' file has to have, checked before it is "
+                                                                    "read")
     sam2_image_size: int | None = Field(None, description="side of the network's input, pixels; the model's own if unset")
     sam2_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     sam2_demo_force_cpu_device: bool = Field(False, description="use the CPU whatever else there is")

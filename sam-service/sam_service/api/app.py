@@ -93,7 +93,8 @@ def build_services(settings: Settings, process_restarts: int = 0, stopping: asyn
     """Wire the use cases from the settings; starts nothing. stopping: set once the service stops."""
     threads = settings.torch_num_threads or usable_cpus()
     engine = Engine(EngineOptions(
-        size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, image_size=settings.sam2_image_size,
+        size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, revision=settings.sam2_revision,
+        sha256=settings.sam2_checkpoint_sha256, image_size=settings.sam2_image_size,
         device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, quantize=settings.sam2_quantize,
         precision=settings.sam2_precision, memory_share=settings.sam2_memory_share,
         threads=threads, cache_bytes=settings.feature_cache_mb << 20, max_queued=settings.max_queued_steps,

@@ -16,8 +16,8 @@ import psutil
 from sam_service import __version__
 from sam_service.client import ApiError, SamClient, SamError, Unreachable
 from sam_service.commands.exits import Exit
+from sam_service.core.catalogue import asked_revisions, available_models
 from sam_service.core.device import choose_device
-from sam_service.core.engine import Engine
 from sam_service.core.threads import cpu_quota, usable_cpus
 from sam_service.demo_clip import FRAMES, render_clip
 from sam_service.errors import ServiceError
@@ -72,11 +72,13 @@ def _device(settings: Settings) -> str:
 def _model(settings: Settings) -> str:
     """Load the model in a service of one's own, unless its weights would have to be fetched first."""
     size = settings.sam2_model_size
-    known = {model["size"]: model for model in Engine.models()}
-    if settings.sam2_checkpoint is None and not known[size]["present"]:
+    asked = asked_revisions(size, settings.sam2_checkpoint, settings.sam2_revision)
+    known = {model.size: model for model in available_models(revisions=asked)}[size]
+    if settings.sam2_checkpoint is None and not known.present:
         if settings.hf_hub_offline:
             raise Trouble(f"{size}: its weights are not on this machine, and HF_HUB_OFFLINE is set")
-        return f"{size}: its weights are not on this machine; the first start fetches them from {known[size]['source']}"
+        return (f"{size}: its weights are not on this machine; the first start fetches them from {known.source} at "
+                f"{known.revision}, `sam-service models pull {size}` now")
     with local_service(settings) as url, SamClient(url, api_key="") as client:
         model = client.wait_ready()["model"]
     return (f"{model['size']} ({model['source']}) loads, {model['parameters'] / 1e6:.1f} M parameters at "

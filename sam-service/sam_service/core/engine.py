@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sam_service.core import weights
+from sam_service.core.catalogue import asked_revisions, available_models
 from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
 from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
@@ -39,6 +40,8 @@ class EngineOptions:
 
     size: str = "nano"
     checkpoint: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
     image_size: int | None = None
     device: str = "auto"
     force_cpu: bool = False
@@ -168,10 +171,10 @@ class Engine:
         return {"mps_available": torch.backends.mps.is_available(), "apple_silicon": is_apple_silicon(),
                 "cuda_available": torch.cuda.is_available()}
 
-    @staticmethod
-    def models() -> list[dict[str, Any]]:
+    def models(self) -> list[dict[str, Any]]:
         """Every model size and whether its weights are on this machine; asks no network."""
-        return [asdict(model) for model in weights.available_models()]
+        return [asdict(model) for model in available_models(revisions=asked_revisions(
+            self.options.size, self.options.checkpoint, self.options.revision))]
 
     def _load(self) -> None:
         options = self.options
@@ -179,7 +182,8 @@ class Engine:
             torch.set_num_threads(options.threads)
             self._policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
             self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
-                                              offline=options.offline, progress=logger.info)
+                                              offline=options.offline, revision=options.revision, sha256=options.sha256,
+                                              progress=logger.info)
             quicken(self._loaded.model, self._policy.device)
             quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
             started = time.perf_counter()

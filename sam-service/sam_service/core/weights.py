@@ -10,7 +10,6 @@ Sources: Meta's `.pt` (see `meta_layout`), a Hugging Face folder or repository w
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import pickle
 import re
@@ -19,22 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
-from safetensors import SafetensorError
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from sam_service.core.hub import CONFIG_FILE, WEIGHTS_FILE, check_sha256, fetch, sha256_of
 from sam_service.core.meta_layout import POSITION_MATRIX, POSITION_MATRIX_COPY, from_meta, to_meta
 from sam_service.core.nano import ARCHITECTURE, build_nano, fold_norms
 from sam_service.core.sizes import SIZES, ModelSize, check_image_size, config_for, resize
 from sam_service.errors import InvalidInput, ModelUnavailable
 
 NANO_FOLDER = Path(__file__).parent.parent / "checkpoints" / "nano"
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -53,18 +50,6 @@ class LoadedModel:
     parameters: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """One line of the list of models. `present`: loading it needs no network."""
-
-    size: str
-    parameters_m: float
-    source: str
-    present: bool
-    image_size: int
-    note: str
-
-
 def load_model(
     size: str,
     *,
@@ -73,12 +58,15 @@ def load_model(
     cache_dir: Path | str | None = None,
     offline: bool = False,
     revision: str | None = None,
+    sha256: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """Load `size` from `checkpoint`: Meta's `.pt`, a folder, `owner/name` on the hub, or None for its usual source.
 
-    `image_size` is the side in pixels of the square that the network sees; None keeps the checkpoint's own. `progress`
-    is told in words what takes time. Raises InvalidInput (unknown size, impossible image size) or ModelUnavailable.
+    `image_size` is the side in pixels of the square that the network sees; None keeps the checkpoint's own. `revision`
+    is a commit, tag or branch on the hub. `sha256` is what the `.pt` or `model.safetensors` has to have, checked before it
+    is read. `progress` is told in words what takes time. Raises InvalidInput (unknown size, impossible image size),
+    ModelUnavailable, or StorageFull.
     """
     if size not in SIZES:
         raise InvalidInput(f"there is no model size {size!r}; there are {', '.join(SIZES)}", field="size")
@@ -87,6 +75,8 @@ def load_model(
     tell = progress or (lambda _text: None)
     spec = SIZES[size]
     place, source = _locate(spec, checkpoint, revision or spec.revision, cache_dir, offline, tell)
+    if sha256 is not None:
+        _check_sha256(spec, place if place.is_file() else place / WEIGHTS_FILE, sha256)
     tell(f"loading {size} ({source})")
     if place.is_file():
         model = _load_meta_file(spec, place, image_size or spec.image_size)
@@ -99,20 +89,18 @@ def load_model(
     return LoadedModel(model, size, _image_size(model.config), source, spec.repo is None, parameters)
 
 
-def available_models(cache_dir: Path | str | None = None) -> list[ModelInfo]:
-    """Every size in order, and whether its usual source is on this machine. Never touches the network."""
-
-    def present(spec: ModelSize) -> bool:
-        files = (CONFIG_FILE, WEIGHTS_FILE)
-        if spec.repo is None:
-            return all((NANO_FOLDER / file).is_file() for file in files)
-        cached = (try_to_load_from_cache(spec.repo, file, cache_dir, spec.revision) for file in files)
-        return all(isinstance(path, str) for path in cached)
-
-    return [
-        ModelInfo(spec.name, spec.parameters_m, spec.repo or "embedded", present(spec), spec.image_size, spec.note)
-        for spec in SIZES.values()
-    ]
+def check_folder(size: str, folder: Path) -> None:
+    """Raise ModelUnavailable unless a Hugging Face folder holds the network of `size`. Reads names and shapes, no weights."""
+    spec = SIZES[size]
+    try:
+        raw: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unreadable(spec, folder, error) from error
+    shapes.setdefault(POSITION_MATRIX_COPY, shapes.get(POSITION_MATRIX, ()))
+    config = _read_config(spec, folder, raw)
+    _check(spec, folder, shapes, _shapes(empty_model(resize(config, _image_size(config))).state_dict()))
 
 
 def empty_model(config: Sam2VideoConfig) -> Sam2VideoModel:
@@ -140,17 +128,19 @@ def _locate(
         raise _unavailable(spec, f"there is no file or folder {path.name}")
     tell(f"fetching {repo} at {revision} ({spec.parameters_m:.0f} million parameters)")
     try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=offline,
-            allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],
-        )
-    except (httpx.HTTPError, HFValidationError, OSError) as error:
-        why = "it is not in the local cache and the network is switched off" if offline else f"{error}"
-        raise _unavailable(spec, f"{repo} at {revision} on the Hugging Face hub cannot be had: {why}") from error
-    return Path(folder), f"hub {repo}@{revision}"
+        snapshot = fetch(repo, revision, cache_dir=cache_dir, offline=offline)
+    except ModelUnavailable as error:
+        raise _unavailable(spec, error.message) from error
+    return snapshot.folder, str(snapshot)
+
+
+def _check_sha256(spec: ModelSize, file: Path, wanted: str) -> None:
+    try:
+        check_sha256(file, sha256_of(file), wanted)
+    except OSError as error:
+        raise _unavailable(spec, f"{file.name} cannot be read: {type(error).__name__}") from error
+    except ModelUnavailable as error:
+        raise _unavailable(spec, error.message) from error
 
 
 def _load_meta_file(spec: ModelSize, path: Path, image_size: int) -> Sam2VideoModel:
@@ -172,18 +162,18 @@ def _load_meta_file(spec: ModelSize, path: Path, image_size: int) -> Sam2VideoMo
 def _load_folder(spec: ModelSize, folder: Path, image_size: int | None) -> Sam2VideoModel:
     state, raw = _read_folder(spec, folder)
     state.setdefault(POSITION_MATRIX_COPY, state.get(POSITION_MATRIX, torch.empty(0)).clone())  # files may keep it once
-    try:
-        config = Sam2VideoConfig.from_dict(raw)
-    except (StrictDataclassError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _unavailable(spec, f"{CONFIG_FILE} does not describe a Sam2VideoModel: {error}") from error
-    _check_encoder(spec, folder, config)
+    config = _read_config(spec, folder, raw)
     model = empty_model(resize(config, image_size or _image_size(config)))
     _check(spec, folder, _shapes(state), _shapes(model.state_dict()))
     return _fill(model, state)
 
 
-def _check_encoder(spec: ModelSize, folder: Path, config: Sam2VideoConfig) -> None:
-    """Raise ModelUnavailable unless the folder describes the encoder of `spec`: shapes do not tell heads or windows."""
+def _read_config(spec: ModelSize, folder: Path, raw: dict[str, Any]) -> Sam2VideoConfig:
+    """The configuration. Raises ModelUnavailable unless it has the encoder of `spec`: shapes do not tell heads or windows."""
+    try:
+        config = Sam2VideoConfig.from_dict(raw)
+    except (StrictDataclassError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unavailable(spec, f"{CONFIG_FILE} does not describe a Sam2VideoModel: {error}") from error
     vision: tuple[Any, Any] = (config_for(spec.name).vision_config, config.vision_config)
     ours, theirs = (part.backbone_config for part in vision)
     for field in (
@@ -196,6 +186,7 @@ def _check_encoder(spec: ModelSize, folder: Path, config: Sam2VideoConfig) -> No
         if getattr(theirs, field, None) != getattr(ours, field):
             why = f"{field} is {getattr(theirs, field, None)} and {spec.name} has {getattr(ours, field)}"
             raise _unavailable(spec, f"{folder.name} holds another network: {why}")
+    return config
 
 
 def _load_nano(folder: Path, image_size: int | None) -> Sam2VideoModel:
@@ -206,7 +197,7 @@ def _load_nano(folder: Path, image_size: int | None) -> Sam2VideoModel:
     if config.get("architecture") != ARCHITECTURE:
         raise _unavailable(spec, f"{folder.name} holds the architecture {config.get('architecture')!r}, and this version "
                                  f"runs {ARCHITECTURE!r}")
-    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    digest = sha256_of(folder / WEIGHTS_FILE)
     if digest != config["sha256"]:
         raise _unavailable(spec, f"{WEIGHTS_FILE} is damaged: sha256 is {digest}, not {config['sha256']}")
     model = build_nano(image_size or int(config["image_size"]))
@@ -221,8 +212,7 @@ def _read_folder(spec: ModelSize, folder: Path) -> tuple[dict[str, Tensor], dict
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
         return load_file(folder / WEIGHTS_FILE), config
     except (OSError, ValueError, SafetensorError) as error:
-        why = f"{folder.name} needs {CONFIG_FILE} and {WEIGHTS_FILE} in good order: {type(error).__name__}"
-        raise _unavailable(spec, why) from error
+        raise _unreadable(spec, folder, error) from error
 
 
 def _fill(model: Sam2VideoModel, state: Mapping[str, Tensor]) -> Sam2VideoModel:
@@ -259,6 +249,10 @@ def _check(spec: ModelSize, place: Path, found: Shapes, wanted: Shapes) -> None:
     told = [f"{len(names)} {fault} ({', '.join(names[:4])})" for fault, names in faults.items() if names]
     if told:
         raise _unavailable(spec, f"the tensors in {place.name} are not those of {spec.name}: {'; '.join(told)}")
+
+
+def _unreadable(spec: ModelSize, folder: Path, error: Exception) -> ModelUnavailable:
+    return _unavailable(spec, f"{folder.name} needs {CONFIG_FILE} and {WEIGHTS_FILE} in good order: {type(error).__name__}")
 
 
 def _unavailable(spec: ModelSize, why: str) -> ModelUnavailable:
