@@ -122,10 +122,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tenso
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
     """In mixed precision the matrix products are bfloat16, their sums, the softmax and its running maximum float32."""
-    size = dict(dtype=torch.float32, device=query.device)
-    highest = torch.full((*query.shape[:2], 1), -torch.inf, **size)
-    total = torch.zeros((*query.shape[:2], 1), **size)
-    mixed = torch.zeros((*query.shape[:2], value.shape[-1]), **size)
+    highest = query.new_full((*query.shape[:2], 1), -torch.inf, dtype=torch.float32)
+    total = query.new_zeros((*query.shape[:2], 1), dtype=torch.float32)
+    mixed = query.new_zeros((*query.shape[:2], value.shape[-1]), dtype=torch.float32)
     for keys, values in zip(torch.split(key, tile, dim=1), torch.split(value, tile, dim=1), strict=True):
         scores = torch.matmul(query, keys.transpose(1, 2)).float()
         new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
