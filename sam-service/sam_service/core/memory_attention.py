@@ -26,6 +26,8 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoRoPEAttention,
 )
 
+from sam_service.core import onednn
+
 TILE = 1024
 
 
@@ -70,7 +72,10 @@ class MemoryAttention:
 
     def _self_attention(self, attention: Sam2VideoRoPEAttention, x: Tensor) -> Tensor:
         query, key = self._rotate(attention.q_proj(x)), self._rotate(attention.k_proj(x))
-        mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], attention.v_proj(x)[:, None])[:, 0]
+        if onednn.applies(x):
+            mixed = attend(query * attention.scaling, key, attention.v_proj(x))
+        else:
+            mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], attention.v_proj(x)[:, None])[:, 0]
         projected: Tensor = attention.o_proj(mixed)
         return projected
 
@@ -117,7 +122,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tenso
     """softmax(query · keyᵀ) · value, in tiles. query: (B, Q, C), already scaled; key: (B, K, C); value: (B, K, D)."""
     if query.shape[1] <= tile and key.shape[1] <= 4 * tile:
         return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
+    if onednn.applies(query):
+        return torch.stack([_attend_fast(*one, tile) for one in zip(query, key, value, strict=True)])
     return torch.cat([_attend_rows(rows, key, value, tile) for rows in torch.split(query, tile, dim=1)], dim=1)
+
+
+def _attend_fast(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
+    """The same for one object, (Q, C), (K, C) and (K, D), by oneDNN."""
+    pairs = list(zip(key.split(tile), (part.T.contiguous() for part in value.split(tile)), strict=True))
+    answers = []
+    for rows in query.split(2 * tile):
+        highest = rows.new_full((len(rows), 1), -torch.inf)
+        total, mixed = rows.new_zeros(len(rows), 1), rows.new_zeros(len(rows), value.shape[1])
+        for keys, values in pairs:
+            scores = onednn.product(rows, keys)
+            new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
+            weights = scores.sub_(new_highest).exp_()
+            scale = torch.exp(highest - new_highest)
+            total = total.mul_(scale).add_(weights.sum(dim=-1, keepdim=True))
+            mixed = mixed.mul_(scale).add_(onednn.product(weights, values))
+            highest = new_highest
+        answers.append(mixed / total)
+    return torch.cat(answers)
 
 
 def _attend_rows(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:

@@ -33,6 +33,7 @@ from sam_service.core.hints import Hints, Sight
 from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
 from sam_service.core.memory_tokens import Near, Recall, sine_positions
+from sam_service.core.onednn import hasten
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.salience import Salience
 from sam_service.errors import InvalidMask
@@ -81,6 +82,8 @@ class Sam2VideoPredictor:
         """memory_share: how much of old memory maps is attended to; below 1 masks are no longer exact (`salience.py`)."""
         network: Any = model
         self._model = network.to(policy.device).eval()
+        if policy.device.type == "cpu":
+            hasten(self._model)
         self._policy = policy
         self._config: Any = self._model.config
         self._corrections_condition = corrections_condition
