@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sam_service.core.sizes import SIZES
 from sam_service.core.threads import usable_cpus
 
 from benchmarks.compare import report
@@ -33,6 +34,7 @@ from benchmarks.compare.peers import ROOT, environment, last_lines, meta_python,
 
 MODULES = {"ours": "ours", "meta": "meta_peer", "transformers": "transformers_peer"}
 BASE = f"ours {EXACT}"
+NANO = "nano"
 
 
 def tell(text: str) -> None:
@@ -48,8 +50,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=[EXACT], help="how ours runs, by default exact")
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--frames", type=int, default=14, help=f"at least {report.STEADY_FROM + 1}; by default %(default)s")
-    parser.add_argument("--image-size", type=int, default=1024, help="side of the model's input; by default %(default)s")
-    parser.add_argument("--size", choices=("tiny", "small", "base_plus", "large"), default="tiny")
+    parser.add_argument("--image-size", type=int, help="side of the model's input; by default the size's own")
+    parser.add_argument("--size", choices=(NANO, "tiny", "small", "base_plus", "large"), default="tiny",
+                        help=f"by default %(default)s; {NANO}, the embedded model, knows no peers and is compared with itself")
     parser.add_argument("--checkpoint", type=Path, help="Meta's .pt of that size; by default seeded random weights")
     parser.add_argument("--video", type=Path, help="by default a made-up clip of 1280 x 720")
     parser.add_argument("--click", nargs=2, type=float, action="append", default=[], metavar=("X", "Y"),
@@ -61,7 +64,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="an interpreter that has sam2; by default SAM2_PEER_PYTHON, or an environment that is made")
     parser.add_argument("--torch-index", help="where pip finds torch for that environment, such as PyTorch's CPU wheels")
     options = parser.parse_args(arguments)
-    options.only = options.only.split(",")
+    options.only = ["ours"] if options.size == NANO else options.only.split(",")
+    options.image_size = options.image_size or SIZES[options.size].image_size
     unknown = [name for name in options.only if name not in MODULES]
     if unknown:
         parser.error(f"--only: there is no {', '.join(unknown)}; there are {', '.join(MODULES)}")
@@ -77,7 +81,7 @@ class Comparison:
         self.options, self.folder = options, folder
         self.frames = folder / "frames"
         self.width, self.height = write_frames(self.frames, options.video, options.frames)
-        self.checkpoint = options.checkpoint or seeded_checkpoint(options.size, tell)
+        self.checkpoint = options.checkpoint or (None if options.size == NANO else seeded_checkpoint(options.size, tell))
         self.runs: list[dict[str, Any]] = []
         self._exact: dict[int, Path] = {}
 
@@ -108,7 +112,8 @@ class Comparison:
             python = options.meta_python or str(meta_python(options.torch_index, tell))
         out = self.folder / f"{name.replace(' ', '-')}-{objects}-{repeat}"
         out.mkdir()
-        job = Job(options.size, str(self.checkpoint.resolve()), options.image_size, options.threads, str(self.frames),
+        checkpoint = "" if self.checkpoint is None else str(self.checkpoint.resolve())
+        job = Job(options.size, checkpoint, options.image_size, options.threads, str(self.frames),
                   self.width, self.height, clicks(objects, self.width, self.height, options.click), str(out), mode)
         (out / "job.json").write_text(json.dumps(asdict(job)))
         load, started = os.getloadavg(), time.monotonic()
@@ -127,7 +132,8 @@ class Comparison:
             said = (out / "log.txt").read_text() + f"exit code {process.returncode}"
             raise subprocess.CalledProcessError(process.returncode, command, said)
         result = json.loads((out / RESULT_FILE).read_text())
-        return {**result, "wall_s": round(time.monotonic() - started, 1), "load_average_before": load,
+        every = MODES[mode].every if mode else 1
+        return {**result, "every": every, "wall_s": round(time.monotonic() - started, 1), "load_average_before": load,
                 **self._compare(name, objects, out)}
 
     def _compare(self, name: str, objects: int, out: Path) -> dict[str, Any]:
@@ -168,14 +174,14 @@ def main() -> int:
             return 2
         comparison.run_all()
     found = report.rows(comparison.runs)
-    seeded = options.checkpoint is None
+    seeded = options.checkpoint is None and options.size != NANO
     torch_versions = sorted({run["torch_version"] for run in comparison.runs if "torch_version" in run})
     written = {
         "machine": {**machine, "torch": torch_versions, "threads": options.threads},
         "clip": {"video": options.video.name if options.video else "made up", "frames": options.frames,
                  "size": [comparison.width, comparison.height]},
         "model": {"size": options.size, "image_size": options.image_size,
-                  "weights": "seeded random" if seeded else options.checkpoint.name},
+                  "weights": "seeded random" if seeded else options.checkpoint.name if options.checkpoint else "embedded"},
         "modes": {mode: str(MODES[mode]) for mode in options.modes},
         "note": report.note(seeded), "results": found, "runs": comparison.runs,
     }

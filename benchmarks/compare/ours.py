@@ -39,6 +39,11 @@ class Mode:
     precision: str = "float32"
     predictor: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def every(self) -> int:
+        """The network runs on every n-th frame."""
+        return int(self.predictor.get("track_every", 1))
+
 
 MODES: dict[str, Mode] = {
     EXACT: Mode(),
@@ -46,8 +51,13 @@ MODES: dict[str, Mode] = {
     "share-5": Mode(predictor={"memory_share": 0.05}),
     "bfloat16": Mode(precision="bfloat16"),
     "bfloat16-share-5": Mode(precision="bfloat16", predictor={"memory_share": 0.05}),
+    "every-2": Mode(predictor={"track_every": 2}),
+    "every-4": Mode(predictor={"track_every": 4}),
     "size-512": Mode(image_size=512),
+    "size-672": Mode(image_size=672),
     "size-768": Mode(image_size=768),
+    "size-896": Mode(image_size=896),
+    "size-512-every-2": Mode(image_size=512, predictor={"track_every": 2}),
 }
 
 
@@ -57,11 +67,11 @@ class Ours:
     def __init__(self, job: Job) -> None:
         mode = MODES[job.mode or EXACT]
         policy = choose_device("cpu", precision=mode.precision)
-        loaded = load_model(job.size, checkpoint=Path(job.checkpoint), image_size=mode.image_size or job.image_size)
+        loaded = load_model(job.size, checkpoint=job.checkpoint or None, image_size=mode.image_size or job.image_size)
         quicken(loaded.model, policy.device)
         if mode.quantize:
             quantize_encoder(loaded.model, policy.device)
-        self.predictor = Sam2VideoPredictor(loaded.model, policy, **mode.predictor)
+        self.predictor = Sam2VideoPredictor(loaded.model, policy, hints=loaded.hints, **mode.predictor)
         self.encoder = loaded.model.vision_encoder
         self.prepare_s = 0.0
         self._job = job

@@ -22,9 +22,12 @@ FLAGS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf
 PEERS = ("meta", "transformers")
 
 
-def steady(frames_s: Sequence[float]) -> float:
-    """Seconds a frame once the memory is full: the median over frames from STEADY_FROM."""
-    return statistics.median(frames_s[STEADY_FROM:])
+def steady(frames_s: Sequence[float], every: int = 1) -> float:
+    """Seconds a frame once the memory is full: the median over frames from STEADY_FROM, or over groups of `every` frames where
+    the network runs on one of each."""
+    times = frames_s[STEADY_FROM:]
+    groups = [times[start:start + every] for start in range(0, max(1, len(times) - every + 1), every)]
+    return statistics.median(statistics.fmean(group) for group in groups)
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -63,8 +66,8 @@ def rows(runs: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> list[dict[
         if row["failed"]:
             row["error"] = next(run["error"] for run in group if "error" in run)
         if good:
-            row["seconds_per_frame"] = summary([steady(run["frames_s"]) for run in good])
-            row["cpu_seconds_per_frame"] = summary([steady(run["frames_cpu_s"]) for run in good])
+            row["seconds_per_frame"] = summary([steady(run["frames_s"], run.get("every", 1)) for run in good])
+            row["cpu_seconds_per_frame"] = summary([steady(run["frames_cpu_s"], run.get("every", 1)) for run in good])
             for name in ("first_click_s", "first_click_without_encoder_s", "peak_rss_mib"):
                 row[name] = summary([run[name] for run in good])
             row |= {name: good[0][name] for name in ("mask_iou", "logits_difference") if name in good[0]}

@@ -335,8 +335,9 @@ class Health(BaseModel):
     queue: dict[str, int] = Field(description="steps waiting for the device, and how many may",
                                   examples=[{"waiting": 0, "limit": 64}])
     sessions: dict[str, int] = Field(description="open sessions, and how many may be", examples=[{"open": 1, "limit": 32}])
-    memory: dict[str, int] = Field(description="bytes: resident, and of cached image features",
-                                   examples=[{"rss_bytes": 510000000, "feature_cache_bytes": 734000}])
+    memory: dict[str, int] = Field(description="bytes: resident, and of image features in memory and on disk",
+                                   examples=[{"rss_bytes": 510000000, "feature_cache_bytes": 734000,
+                                              "feature_disk_bytes": 0}])
 
 
 class ModelState(BaseModel):

@@ -28,10 +28,13 @@ class Settings(BaseSettings):
     sam2_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     sam2_demo_force_cpu_device: bool = Field(False, description="use the CPU whatever else there is")
     sam2_quantize: bool = Field(False, description="INT8 dynamic quantization of the image encoder's Linear layers, CPU only")
+    sam2_compile: bool = Field(False, description="compile the image encoder at the start, CUDA and CPU")
     sam2_precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, mixed on GPUs; "
                                                                                        "bfloat16 is an error without it")
     sam2_memory_share: float = Field(1.0, gt=0, le=1, description="share of old memory maps that is attended to; below 1, such "
                                                                   "as 0.05, faster and not exact")
+    sam2_track_every: int = Field(1, ge=1, le=32, description="the network runs on every n-th frame; optical flow carries the "
+                                                              "masks between; above 1 faster and not exact")
     torch_num_threads: Annotated[int, Field(ge=1)] | None = Field(None, description="intra-op threads; the CPU quota if unset")
     torch_num_interop_threads: Annotated[int, Field(ge=1)] = 1
 
@@ -46,6 +49,8 @@ class Settings(BaseSettings):
     session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
     max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")
     feature_cache_mb: int = Field(256, ge=0, description="image features kept in memory, MiB")
+    feature_disk_mb: int = Field(4096, ge=0, description="image features kept on disk, MiB, so that a second propagation "
+                                                         "encodes no frame again; 0: none")
     memory_spill_mb: int = Field(4096, ge=0, description="tracking memory kept on disk for each session, MiB")
     min_free_disk_mb: int = Field(256, ge=0, description="with less disk space left, MiB, new work is refused")
     max_memory_mb: Annotated[int, Field(ge=64)] | None = Field(None, description="holding more memory than this, MiB, the "

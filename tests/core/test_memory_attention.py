@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sam_service.core.memory_attention import MemoryAttention, attend
+from sam_service.core.attention import attend
+from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.nano import build_nano
 from torch.nn import functional as F
 

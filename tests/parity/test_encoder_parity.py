@@ -25,12 +25,8 @@ def encoder_differences(loaded: LoadedModel, recording: Recording) -> list[float
     return [relative_difference(one, other) for one, other in zip(ours, theirs, strict=True)]
 
 
-def test_tiny(seeded_model: LoadedModel, recording: Recording) -> None:
-    assert max(encoder_differences(seeded_model, recording)) < TOLERANCE
-
-
-@pytest.mark.parametrize("size", LARGER)
-def test_larger_sizes(size: str, tmp_path: Path, recording: Recording) -> None:
+@pytest.mark.parametrize("size", ["tiny", *LARGER])
+def test_sizes(size: str, tmp_path: Path, recording: Recording) -> None:
     write_seeded(tmp_path / "weights.pt", size)
     loaded = load_model(size, checkpoint=tmp_path / "weights.pt", image_size=PLAN["image_size"])
     assert max(encoder_differences(loaded, recording)) < TOLERANCE

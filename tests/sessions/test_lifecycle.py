@@ -110,3 +110,20 @@ def test_an_extraction_that_fails_midway_keeps_what_was_computed(tmp_path: Path,
         assert video.state()["frames_with_masks"] == seen
         shutil.rmtree(tmp_path / "sessions" / video.session_id / "frames")
         video.delete()
+
+
+def test_a_second_propagation_reads_its_features_from_disk_and_gives_the_same_masks(tmp_path: Path, clip: Path) -> None:
+    options = settings(feature_cache_mb=0, feature_disk_mb=64)
+    with local_service(options, data_dir=tmp_path) as url, SamClient(url) as client:
+        client.wait_ready()
+        with client.open_video(clip, max_frames=12) as video:
+            video.add_object(points=[list(CLICK)])
+            first = [frame.masks[1].mask for frame in video.propagate()]
+            held = client.call("GET", "/health")["memory"]["feature_disk_bytes"]
+            assert held > 0 and len(list((tmp_path / "features" / video.session_id).iterdir())) >= 11
+            second = [frame.masks[1].mask for frame in video.propagate()]
+            assert client.call("GET", "/health")["memory"]["feature_disk_bytes"] >= held
+            assert all((a == b).all() for a, b in zip(first, second, strict=True))
+        assert client.call("GET", "/health")["memory"]["feature_disk_bytes"] == 0
+        assert not list((tmp_path / "features").iterdir())
+    assert not (tmp_path / "features").exists()

@@ -92,21 +92,24 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
 def build_services(settings: Settings, process_restarts: int = 0, stopping: asyncio.Event | None = None) -> Services:
     """Wire the use cases from the settings; starts nothing. stopping: set once the service stops."""
     threads = settings.torch_num_threads or usable_cpus()
+    data_dir = settings.sam2_data_dir.resolve()
+    min_free_bytes = settings.min_free_disk_mb << 20
     engine = Engine(EngineOptions(
         size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, revision=settings.sam2_revision,
         sha256=settings.sam2_checkpoint_sha256, image_size=settings.sam2_image_size,
-        device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, quantize=settings.sam2_quantize,
-        precision=settings.sam2_precision, memory_share=settings.sam2_memory_share,
-        threads=threads, cache_bytes=settings.feature_cache_mb << 20, max_queued=settings.max_queued_steps,
+        device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device,
+        quantize=settings.sam2_quantize, compile=settings.sam2_compile, precision=settings.sam2_precision,
+        memory_share=settings.sam2_memory_share, track_every=settings.sam2_track_every, threads=threads,
+        cache_bytes=settings.feature_cache_mb << 20, feature_dir=data_dir / "features",
+        disk_bytes=settings.feature_disk_mb << 20, min_free_bytes=min_free_bytes, max_queued=settings.max_queued_steps,
         max_image_size=settings.max_image_size, offline=settings.hf_hub_offline))
     limits = Limits(
         max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,
         max_prompts=settings.max_prompts,
         ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20,
-        video=VideoLimits(min_free_bytes=settings.min_free_disk_mb << 20))
-    data_dir = settings.sam2_data_dir.resolve()
-    reserve = Reserve(settings.min_free_disk_mb << 20, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
+        video=VideoLimits(min_free_bytes=min_free_bytes))
+    reserve = Reserve(min_free_bytes, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
     sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions), threads,
                     process_restarts, stopping or asyncio.Event())

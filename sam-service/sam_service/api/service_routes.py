@@ -37,7 +37,8 @@ async def health(services: ServicesDep) -> dict[str, Any]:
                    "process_restarts": services.process_restarts},
         "queue": {"waiting": engine.worker.queued, "limit": services.settings.max_queued_steps},
         "sessions": {"open": len(services.sessions.sessions()), "limit": services.settings.max_sessions},
-        "memory": {"rss_bytes": psutil.Process().memory_info().rss, "feature_cache_bytes": engine.cache_nbytes},
+        "memory": {"rss_bytes": psutil.Process().memory_info().rss, "feature_cache_bytes": engine.cache_nbytes,
+                   "feature_disk_bytes": engine.disk_nbytes},
     }
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,9 @@ import torch
 
 from sam_service.core import weights
 from sam_service.core.catalogue import asked_revisions, available_models
+from sam_service.core.compiling import compile_encoder
 from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
+from sam_service.core.feature_files import FeatureFiles
 from sam_service.core.features import FeatureCache, Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.nano import quicken
@@ -46,10 +49,15 @@ class EngineOptions:
     device: str = "auto"
     force_cpu: bool = False
     quantize: bool = False
+    compile: bool = False
     precision: str = "auto"
     memory_share: float = 1.0
+    track_every: int = 1
     threads: int = 1
     cache_bytes: int = 256 << 20
+    feature_dir: Path | None = None
+    disk_bytes: int = 0
+    min_free_bytes: int = 0
     max_queued: int = 64
     max_image_size: int = 1024
     offline: bool = False
@@ -86,11 +94,16 @@ class Engine:
         self._stopping = False
         self._policy: DevicePolicy | None = None
         self._loaded: weights.LoadedModel | None = None
-        self._features = FeatureCache(options.cache_bytes)
+        self._files: FeatureFiles | None = None
+        if options.feature_dir is not None and options.disk_bytes:
+            self._files = FeatureFiles(options.feature_dir, options.disk_bytes, min_free_bytes=options.min_free_bytes)
+        self._features = FeatureCache(options.cache_bytes, self._files)
         self._predictors: OrderedDict[int, Sam2VideoPredictor] = OrderedDict()
 
     def start(self) -> None:
         """Start the worker and let it load and warm the model; `info` is set once it is ready, `failure` if it cannot be."""
+        if self._files is not None:
+            self._files.open()
         self.worker.start()
         self.worker.submit(self._load)
 
@@ -102,6 +115,8 @@ class Engine:
         """Finish what is queued, within `timeout_s` seconds, and stop."""
         self.refuse()
         self.worker.stop(timeout_s)
+        if self._files is not None:
+            self._files.close()
 
     @property
     def ready(self) -> bool:
@@ -162,8 +177,13 @@ class Engine:
 
     @property
     def cache_nbytes(self) -> int:
-        """Bytes of image features held."""
+        """Bytes of image features held in memory."""
         return self._features.nbytes
+
+    @property
+    def disk_nbytes(self) -> int:
+        """Bytes of image features held on disk."""
+        return 0 if self._files is None else self._files.nbytes
 
     @staticmethod
     def hardware() -> dict[str, bool]:
@@ -186,6 +206,10 @@ class Engine:
                                               progress=logger.info)
             quicken(self._loaded.model, self._policy.device)
             quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
+            if options.compile:
+                if quantized:
+                    raise ModelUnavailable("SAM2_COMPILE and SAM2_QUANTIZE exclude each other; unset one of the two")
+                compile_encoder(self._loaded.model, self._policy.device)
             started = time.perf_counter()
             _warm_up(self._predictor(self._loaded.image_size))
             self._features.forget(WARM_UP)
@@ -194,7 +218,9 @@ class Engine:
             self.failure = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error.message)
         except Exception as error:
             logger.exception("the model could not be loaded")
-            self.failure = ModelUnavailable(f"the model could not be loaded: {type(error).__name__}; see the service's log")
+            hint = "; SAM2_COMPILE is set, which needs a C++ compiler on this machine" if options.compile else ""
+            self.failure = ModelUnavailable(
+                f"the model could not be loaded: {type(error).__name__}; see the service's log{hint}")
         else:
             loaded = self._loaded
             self.info = RunningModel(loaded.size, loaded.image_size, str(self._policy.device), quantized, loaded.source,
@@ -210,7 +236,8 @@ class Engine:
             loaded = self._loaded
             model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
             self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, features=self._features, hints=loaded.hints, memory_share=self.options.memory_share)
+                model, self._policy, features=self._features, hints=loaded.hints, memory_share=self.options.memory_share,
+                track_every=self.options.track_every)
         self._predictors.move_to_end(image_size)
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)

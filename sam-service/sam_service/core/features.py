@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,8 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
+from sam_service.core.compiling import is_compiled
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+Entry = tuple[str, int, int]
+"""Whose features: session, frame, side of the network's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,22 @@ class ImageFeatures:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tensors = [t for t in (self.fine, self.middle, self.top, self.colour) if t is not None]
-        return sum(t.numel() * t.element_size() for t in tensors) + (0 if self.pixels is None else self.pixels.nbytes)
+        return sum(t.numel() * t.element_size() for t in self.tensors().values()) + (
+            0 if self.pixels is None else self.pixels.nbytes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is here beside the pixels, by name."""
+        named = {"fine": self.fine, "middle": self.middle, "top": self.top, "colour": self.colour}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+class SecondTier(Protocol):
+    """Where features go that memory has no room for (`feature_files.py`)."""
+
+    def holds(self, entry: Entry) -> bool: ...
+    def save(self, entry: Entry, features: ImageFeatures) -> None: ...
+    def load(self, entry: Entry, device: torch.device) -> ImageFeatures | None: ...
+    def forget(self, key: str) -> None: ...
 
 
 def to_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -63,39 +83,49 @@ def to_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 class FeatureCache:
-    """Features by session, frame and input size, least recently used ones dropped beyond `max_bytes`.
+    """Features in memory, least recently used ones moved to `overflow` beyond `max_bytes`, or dropped where there is none.
 
     Filled and emptied by the device's owner; other threads may ask what it holds.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, overflow: SecondTier | None = None) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[tuple[str, int, int], ImageFeatures] = OrderedDict()
+        self._overflow = overflow
+        self._entries: OrderedDict[Entry, ImageFeatures] = OrderedDict()
         self.nbytes = 0
-        """Bytes held."""
+        """Bytes held in memory."""
 
-    def get(self, entry: tuple[str, int, int]) -> ImageFeatures | None:
-        """The features of (session, frame, input size), which are then the last ones used."""
+    def get(self, entry: Entry, device: torch.device) -> ImageFeatures | None:
+        """The features of an entry, which are then the last ones used; from the second tier they come back to `device`."""
         features = self._entries.get(entry)
         if features is not None:
             self._entries.move_to_end(entry)
+            return features
+        features = None if self._overflow is None else self._overflow.load(entry, device)
+        if features is not None:
+            self.put(entry, features)
         return features
 
-    def put(self, entry: tuple[str, int, int], features: ImageFeatures) -> None:
+    def put(self, entry: Entry, features: ImageFeatures) -> None:
         """Keep features; the newest stay whatever their size."""
         self._entries[entry] = features
         self.nbytes += features.nbytes
         while self.nbytes > self._max_bytes and len(self._entries) > 1:
-            self.nbytes -= self._entries.popitem(last=False)[1].nbytes
+            oldest, dropped = self._entries.popitem(last=False)
+            self.nbytes -= dropped.nbytes
+            if self._overflow is not None:
+                self._overflow.save(oldest, dropped)
 
-    def holds(self, entry: tuple[str, int, int]) -> bool:
+    def holds(self, entry: Entry) -> bool:
         """Whether features are here, so that the frame need not be read."""
-        return entry in self._entries
+        return entry in self._entries or (self._overflow is not None and self._overflow.holds(entry))
 
     def forget(self, key: str) -> None:
         """Drop all of a session."""
         for entry in [entry for entry in self._entries if entry[0] == key]:
             self.nbytes -= self._entries.pop(entry).nbytes
+        if self._overflow is not None:
+            self._overflow.forget(key)
 
 
 class ImageEncoder:
@@ -107,6 +137,7 @@ class ImageEncoder:
         self._device = device
         self._cache = cache
         self._side = side
+        self._compiled = is_compiled(model)
         self._keep_pixels = keep_pixels
         self._mean = torch.tensor(MEAN, device=device)[:, None, None] * 255
         self._std = torch.tensor(STD, device=device)[:, None, None] * 255
@@ -114,7 +145,7 @@ class ImageEncoder:
     def __call__(self, key: str, frame: Frame) -> ImageFeatures:
         """The features of a frame of the session `key`, from the cache or computed."""
         entry = (key, frame.index, self._side)
-        features = self._cache.get(entry)
+        features = self._cache.get(entry, self._device)
         if features is None:
             features = self.encode(frame.pixels())
             self._cache.put(entry, features)
@@ -124,15 +155,25 @@ class ImageEncoder:
         """Encode an (S, S, 3) uint8 RGB picture."""
         image = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1).float()
         normalised = ((image - self._mean) / self._std)[None]
-        levels = self._model.vision_encoder(normalised).fpn_hidden_states
-        decoder = self._model.mask_decoder
-        return ImageFeatures(fine=decoder.conv_s0(levels[0]), middle=decoder.conv_s1(levels[1]), top=levels[2],
+        if self._compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        fine, middle, top = self._levels(normalised)
+        return ImageFeatures(fine=fine, middle=middle, top=top,
                              pixels=pixels if self._keep_pixels else None,
                              colour=F.avg_pool2d(normalised, 4) if self._keep_pixels else None)
 
+    def _levels(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(1, 3, S, S) -> fine, middle and top."""
+        found = self._model.vision_encoder(image)
+        if isinstance(found, tuple):  # `hiera.py` has projected them
+            fine, middle, top = (level.clone() for level in found) if self._compiled else found
+            return fine, middle, top
+        levels, decoder = found.fpn_hidden_states, self._model.mask_decoder
+        return decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1]), levels[2].clone() if self._compiled else levels[2]
+
     def pixels_of(self, key: str, frame: Frame, index: int) -> NDArray[np.uint8] | None:
         """The (S, S, 3) input of another frame of the session: kept beside its features, or read again."""
-        features = self._cache.get((key, index, self._side))
+        features = self._cache.get((key, index, self._side), self._device)
         if features is not None and features.pixels is not None:
             return features.pixels
         return None if frame.other is None else frame.other(index)

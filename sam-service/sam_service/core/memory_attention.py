@@ -4,9 +4,10 @@ Reads the weights of transformers' `Sam2VideoMemoryAttention` and gives what it 
 
 - The rows of a softmax sum to one, so the value projection is applied after the weighted sum: values stay D = 64 wide
   instead of C = 256.
-- The scores are never held whole: tiles with a running maximum (online softmax; Milakov and Gimelshein, 2018; Rabe and
-  Staats, 2021), so that a full bank at 1024 px needs no 4096 x 28 736 matrix.
-- Rotations are real-valued, and the first layer's self-attention, which sees only the image, is done once for all objects.
+- The scores are never held whole (`attention.py`), so that a full bank at 1024 px needs no 4096 x 28 736 matrix.
+- Rotations are real-valued. A pair's two channels lie half a width apart, not side by side: queries and keys are projected
+  into that order, which no product of the two can see, and are rotated without gathering.
+- The first layer's self-attention, which sees only the image, is done once for all objects.
 
 It can also attend to a part of the memory tokens (`salience.py`), another part for each layer.
 
@@ -15,7 +16,7 @@ B: objects. Q: tokens of the frame (H/16 · W/16). K: memory tokens. C: hidden w
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,9 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 from sam_service.core import onednn
+from sam_service.core.attention import attend
 
-TILE = 1024
+ROWS = 1024
 
 
 class Look(Protocol):
@@ -48,6 +50,7 @@ class MemoryAttention:
             raise ValueError("memory attention with more than one head is not supported")
         self._layers = cast(list[Sam2VideoMemoryAttentionLayer], list(module.layers))
         self._norm: nn.LayerNorm = module.layer_norm
+        self._projections = [(_Projections(layer.self_attn), _Projections(layer.cross_attn_image)) for layer in self._layers]
         cos, sin = module.rotary_emb(torch.zeros(1), module.position_ids)
         self._cos: Tensor = cos[0, :, 0::2].contiguous()
         self._sin: Tensor = sin[0, :, 0::2].contiguous()
@@ -62,36 +65,36 @@ class MemoryAttention:
         output = (features + 0.1 * image_positions)[None]
         keys = memory + positions
         for depth, layer in enumerate(self._layers):
-            output = output + self._self_attention(layer.self_attn, layer.layer_norm1(output))
+            own, cross = self._projections[depth]
+            output = output + self._self_attention(layer.self_attn, own, layer.layer_norm1(output))
             output = output.expand(len(memory), -1, -1)
             output = output + self._cross_attention(
-                layer.cross_attn_image, layer.layer_norm2(output), keys, memory, num_pointer_tokens, look, depth)
-            output = output + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(output))))
+                layer.cross_attn_image, cross, layer.layer_norm2(output), keys, memory, num_pointer_tokens, look, depth)
+            output = output + _feed_forward(layer, layer.layer_norm3(output))
         normed: Tensor = self._norm(output)
         return normed
 
-    def _self_attention(self, attention: Sam2VideoRoPEAttention, x: Tensor) -> Tensor:
-        query, key = self._rotate(attention.q_proj(x)), self._rotate(attention.k_proj(x))
-        if onednn.applies(x):
+    def _self_attention(self, attention: Sam2VideoRoPEAttention, projections: _Projections, x: Tensor) -> Tensor:
+        query, key = self._rotate(projections.query(x)), self._rotate(projections.key(x))
+        if onednn.operand_type(x) is not None:
             mixed = attend(query * attention.scaling, key, attention.v_proj(x))
         else:
             mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], attention.v_proj(x)[:, None])[:, 0]
         projected: Tensor = attention.o_proj(mixed)
         return projected
 
-    def _cross_attention(self, attention: Sam2VideoRoPEAttention, x: Tensor, keys: Tensor, memory: Tensor,
-                         num_pointer_tokens: int, look: Look | None, depth: int) -> Tensor:
-        query = self._rotate(attention.q_proj(x)) * attention.scaling
-        spatial = keys.shape[1] - num_pointer_tokens
+    def _cross_attention(self, attention: Sam2VideoRoPEAttention, projections: _Projections, x: Tensor, keys: Tensor,
+                         memory: Tensor, num_pointer_tokens: int, look: Look | None, depth: int) -> Tensor:
+        query = self._rotate(projections.query(x)) * attention.scaling
         if look is None:
-            key = attention.k_proj(keys)
-            key = torch.cat([self._rotate(key[:, :spatial]), key[:, spatial:]], dim=1)
+            key = self._keys(projections, keys, num_pointer_tokens)
         else:
             kept = look.keep[depth]  # (B, K')
             rows = torch.arange(len(kept), device=kept.device)[:, None]
-            memory, key = memory[rows, kept], attention.k_proj(keys[rows, kept])
+            memory, key = memory[rows, kept], projections.key(keys[rows, kept])
             turning = kept.shape[1] - num_pointer_tokens
-            key = torch.cat([self._rotate_at(key[:, :turning], kept[:, :turning]), key[:, turning:]], dim=1)
+            places = kept[:, :turning] % len(self._cos)
+            key = torch.cat([_turned(key[:, :turning], self._cos[places], self._sin[places]), key[:, turning:]], dim=1)
             look.watch(depth, query, key)
         if x.device.type == "cpu":
             mixed = attention.v_proj(attend(query, key, memory))
@@ -101,62 +104,53 @@ class MemoryAttention:
         projected: Tensor = attention.o_proj(mixed)
         return projected
 
+    def _keys(self, projections: _Projections, tokens: Tensor, num_pointer_tokens: int) -> Tensor:
+        """Keys (B, K, C) of memory tokens (B, K, D), those of maps rotated; one map after the other, so that each is still in
+        the processor's cache when it is rotated."""
+        spatial = tokens.shape[1] - num_pointer_tokens
+        maps = [self._rotate(projections.key(part)) for part in tokens[:, :spatial].split(len(self._cos), dim=1)]
+        return torch.cat([*maps, projections.key(tokens[:, spatial:])] if num_pointer_tokens else maps, dim=1)
+
     def _rotate(self, x: Tensor) -> Tensor:
-        """Rotary positions for (B, n·Q, C): each of the n maps is rotated by the same table."""
-        batch, tokens, width = x.shape
-        pairs = x.reshape(batch, -1, len(self._cos), width // 2, 2)
-        even, odd = pairs[..., 0], pairs[..., 1]
-        rotated = torch.stack((even * self._cos - odd * self._sin, even * self._sin + odd * self._cos), dim=-1)
-        return rotated.reshape(batch, tokens, width)
+        """Rotary positions for one map (B, Q, C), its channels in the order of `_Projections`."""
+        return _turned(x, self._cos, self._sin)
 
 
-    def _rotate_at(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Rotary positions for (B, K', C), which are the tokens (B, K') of a row of maps."""
-        places = tokens % len(self._cos)
-        cos, sin = self._cos[places], self._sin[places]
-        even, odd = x[..., 0::2], x[..., 1::2]
-        return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+class _Projection(NamedTuple):
+    weight: Tensor
+    bias: Tensor | None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tensor:
-    """softmax(query · keyᵀ) · value, in tiles. query: (B, Q, C), already scaled; key: (B, K, C); value: (B, K, D)."""
-    if query.shape[1] <= tile and key.shape[1] <= 4 * tile:
-        return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
-    if onednn.applies(query):
-        return torch.stack([_attend_fast(*one, tile) for one in zip(query, key, value, strict=True)])
-    return torch.cat([_attend_rows(rows, key, value, tile) for rows in torch.split(query, tile, dim=1)], dim=1)
+class _Projections:
+    """The query and key projections of an attention, the pairs that are rotated laid out half a width apart."""
+
+    def __init__(self, attention: Sam2VideoRoPEAttention) -> None:
+        width = attention.q_proj.weight.shape[0]
+        order = torch.arange(width).reshape(-1, 2).T.flatten().to(attention.q_proj.weight.device)
+        self._query, self._key = (_Projection(layer.weight[order], None if layer.bias is None else layer.bias[order])
+                                  for layer in (attention.q_proj, attention.k_proj))
+
+    def query(self, x: Tensor) -> Tensor:
+        """(…, C) -> (…, C)."""
+        return onednn.linear(x, *self._query)
+
+    def key(self, x: Tensor) -> Tensor:
+        """(…, C or D) -> (…, C)."""
+        return onednn.linear(x, *self._key)
 
 
-def _attend_fast(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
-    """The same for one object, (Q, C), (K, C) and (K, D), by oneDNN."""
-    pairs = list(zip(key.split(tile), (part.T.contiguous() for part in value.split(tile)), strict=True))
-    answers = []
-    for rows in query.split(2 * tile):
-        highest = rows.new_full((len(rows), 1), -torch.inf)
-        total, mixed = rows.new_zeros(len(rows), 1), rows.new_zeros(len(rows), value.shape[1])
-        for keys, values in pairs:
-            scores = onednn.product(rows, keys)
-            new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
-            weights = scores.sub_(new_highest).exp_()
-            scale = torch.exp(highest - new_highest)
-            total = total.mul_(scale).add_(weights.sum(dim=-1, keepdim=True))
-            mixed = mixed.mul_(scale).add_(onednn.product(weights, values))
-            highest = new_highest
-        answers.append(mixed / total)
-    return torch.cat(answers)
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs of channels (…, C) by angles (…, C/2)."""
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat((one * cos - other * sin, one * sin + other * cos), dim=-1).to(x.dtype)
 
 
-def _attend_rows(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
-    """In mixed precision the matrix products are bfloat16, their sums, the softmax and its running maximum float32."""
-    highest = query.new_full((*query.shape[:2], 1), -torch.inf, dtype=torch.float32)
-    total = query.new_zeros((*query.shape[:2], 1), dtype=torch.float32)
-    mixed = query.new_zeros((*query.shape[:2], value.shape[-1]), dtype=torch.float32)
-    for keys, values in zip(torch.split(key, tile, dim=1), torch.split(value, tile, dim=1), strict=True):
-        scores = torch.matmul(query, keys.transpose(1, 2)).float()
-        new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
-        weights = scores.sub_(new_highest).exp_()
-        scale = torch.exp(highest - new_highest)
-        total = total * scale + weights.sum(dim=-1, keepdim=True)
-        mixed = mixed * scale + weights @ values
-        highest = new_highest
-    return mixed / total
+def _feed_forward(layer: Sam2VideoMemoryAttentionLayer, x: Tensor) -> Tensor:
+    """linear2(relu(linear1(x))) for (B, Q, C); on a CPU in pieces that stay in its cache."""
+    first, second = layer.linear1, layer.linear2
+    if x.device.type != "cpu" or not isinstance(layer.activation, nn.ReLU):
+        found: Tensor = second(layer.activation(first(x)))
+        return found
+    rows = x.reshape(-1, x.shape[-1]).split(ROWS)
+    return torch.cat([onednn.linear(onednn.linear(part, first.weight, first.bias, "relu"), second.weight, second.bias)
+                      for part in rows]).reshape(x.shape)

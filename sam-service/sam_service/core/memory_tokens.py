@@ -32,16 +32,19 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """The memories that one object's frame attends to: maps, and pointers by signed distance in frames."""
+    """The memories that one object's frame attends to: maps, and pointers by signed distance in frames (in runs of the network
+    where it does not run on each)."""
 
     maps: list[Map]
-    pointers: list[tuple[int, FrameMemory]]
+    pointers: list[tuple[float, FrameMemory]]
 
 
 class Recall:
     """Selects memories and lays them out, for one model and input size."""
 
-    def __init__(self, model: Sam2VideoModel, device: torch.device) -> None:
+    def __init__(self, model: Sam2VideoModel, device: torch.device, every: int = 1) -> None:
+        """every: the network runs on multiples of this; the frames between leave no memory (`carry.py`)."""
+        self._every = every
         self._model = model
         self._device = device
         config: Any = model.config
@@ -53,17 +56,23 @@ class Recall:
         step = 1 if reverse else -1
         last = self._config.num_maskmem - 1
         near = Near([Map(last, entry) for entry in memory.conditioning.values()],
-                    [((at - frame_index) * step, entry) for at, entry in memory.conditioning.items()
+                    [((at - frame_index) * step / self._every, entry) for at, entry in memory.conditioning.items()
                      if (at - frame_index) * step >= 0])
         for distance in range(last, 0, -1):
-            entry = memory.tracked(frame_index + step * distance)
-            if entry is not None:
-                near.maps.append(Map(distance - 1, entry, frame_index + step * distance, distance == 1))
+            at = self._before(frame_index, step, distance)
+            entry = memory.tracked(at)
+            if entry is not None and len(entry.features):
+                near.maps.append(Map(distance - 1, entry, at, distance == 1))
         for distance in range(1, self._num_pointers(num_frames)):
-            entry = memory.tracked(frame_index + step * distance)
-            if entry is not None:
+            entry = memory.tracked(self._before(frame_index, step, distance))
+            if entry is not None and len(entry.features):
                 near.pointers.append((distance, entry))
         return near
+
+    def _before(self, frame_index: int, step: int, distance: int) -> int:
+        """The `distance`-th frame on the side of `step` (-1 or 1) that the network runs on."""
+        nearest = (frame_index + step) * -step // self._every * -step
+        return (nearest + step * (distance - 1)) * self._every
 
     def _num_pointers(self, num_frames: int) -> int:
         return min(num_frames, int(self._config.max_object_pointers_in_encoder))

@@ -27,8 +27,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
+from sam_service.core.carry import Carry
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import FeatureCache, Frame, ImageEncoder, ImageFeatures
+from sam_service.core.hiera import lighten
 from sam_service.core.hints import Hints, Sight
 from sam_service.core.memory_attention import MemoryAttention
 from sam_service.core.memory_bank import FrameMemory, MemoryBank, ObjectMemory
@@ -78,12 +80,14 @@ class Sam2VideoPredictor:
 
     def __init__(self, model: Sam2VideoModel, policy: DevicePolicy, *, features: FeatureCache | None = None,
                  corrections_condition: bool = True, hints: bool = False,
-                 memory_share: float = 1.0) -> None:
-        """memory_share: how much of old memory maps is attended to; below 1 masks are no longer exact (`salience.py`)."""
+                 memory_share: float = 1.0, track_every: int = 1) -> None:
+        """memory_share: how much of old memory maps is attended to; below 1 masks are no longer exact (`salience.py`).
+        track_every: tracked frames that are no multiples of it are left to optical flow (`carry.py`)."""
         network: Any = model
         self._model = network.to(policy.device).eval()
         if policy.device.type == "cpu":
             hasten(self._model)
+            lighten(self._model)
         self._policy = policy
         self._config: Any = self._model.config
         self._corrections_condition = corrections_condition
@@ -91,10 +95,11 @@ class Sam2VideoPredictor:
         cache = features if features is not None else FeatureCache(DEFAULT_CACHE_BYTES)
         self.encoder = ImageEncoder(model, policy.device, cache, side=self.image_size, keep_pixels=hints)
         self._hints = Hints(self.encoder, policy.device) if hints else None
+        self._carry = Carry(track_every) if track_every > 1 else None
         with torch.inference_mode():
             self._attention = MemoryAttention(model.memory_attention)
             self._image_positions = model.get_image_wide_positional_embeddings()
-            self._recall = Recall(model, policy.device)
+            self._recall = Recall(model, policy.device, track_every)
             layers, tokens = len(model.memory_attention.layers), (self.image_size // 16) ** 2
             self._salience = Salience(layers, tokens, memory_share) if memory_share < 1 else None
             self._token_positions = sine_positions(model.hidden_dim, self.image_size // 16, policy.device)
@@ -108,18 +113,23 @@ class Sam2VideoPredictor:
         one in `track` that the bank does not know, or that has no prompt, is passed over. Raises InvalidMask.
         """
         with torch.inference_mode(), self._policy.context():
-            features = self.encoder(bank.key, frame)
-            sight = None if self._hints is None else self._hints.sight(bank.key, frame, features)
-            memories = {object_id: self._answer(bank.object(object_id), frame, features, sight, prompt, num_frames)
-                        for object_id, prompt in (prompts or {}).items()}
+            memories = {}
+            if prompts:
+                features, sight = self._see(bank.key, frame)
+                memories = {object_id: self._answer(bank.object(object_id), frame, features, sight, prompt, num_frames)
+                            for object_id, prompt in prompts.items()}
             if track:
                 bank.commit()
                 objects = [memory for object_id in track if (memory := bank.objects.get(object_id)) is not None
                            and memory.conditioning and object_id not in memories]
-                memories |= self._track(objects, frame.index, features, sight, reverse, num_frames)
+                memories |= self._go_on(bank.key, objects, frame, reverse, num_frames)
             outputs = [self._to_host(object_id, frame.index, memory) for object_id, memory in memories.items()]
             self._policy.synchronize()
         return outputs
+
+    def _see(self, key: str, frame: Frame) -> tuple[ImageFeatures, Sight | None]:
+        features = self.encoder(key, frame)
+        return features, None if self._hints is None else self._hints.sight(key, frame, features)
 
     def _answer(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, sight: Sight | None, prompt: Prompt,
                 num_frames: int) -> FrameMemory:
@@ -147,9 +157,24 @@ class Sam2VideoPredictor:
         memory.stage(frame.index, answer, conditioning=is_start or self._corrections_condition)
         return answer
 
+    def _go_on(self, key: str, objects: Sequence[ObjectMemory], frame: Frame, reverse: bool,
+               num_frames: int) -> dict[int, FrameMemory]:
+        """Carry objects on to a frame, by the network or by optical flow. Objects that were prompted there keep that answer."""
+        found = {} if self._carry is None else self._carry.move(key, frame, objects, reverse=reverse)
+        for memory in objects:
+            if memory.object_id in found:
+                memory.add_tracked(frame.index, found[memory.object_id])
+        left = [memory for memory in objects if memory.object_id not in found]
+        if left:
+            features, sight = self._see(key, frame)
+            found |= self._track(left, frame.index, features, sight, reverse, num_frames)
+        for memory in objects:
+            memory.mark_passed(frame.index, reverse=reverse)
+        return {memory.object_id: found[memory.object_id] for memory in objects}
+
     def _track(self, objects: Sequence[ObjectMemory], frame_index: int, features: ImageFeatures, sight: Sight | None,
                reverse: bool, num_frames: int) -> dict[int, FrameMemory]:
-        """Carry objects on to a frame. Objects that were prompted there keep that answer."""
+        """Carry objects on to a frame by the network."""
         found: dict[int, FrameMemory] = {}
         groups: dict[tuple[int, int, int], list[tuple[ObjectMemory, Near]]] = defaultdict(list)
         for memory in objects:
@@ -171,9 +196,7 @@ class Sam2VideoPredictor:
             entries = self._memories_of(decoded, encoded, sight, reverse)
             for (memory, _), found[memory.object_id] in zip(group, entries, strict=True):
                 memory.add_tracked(frame_index, found[memory.object_id])
-        for memory in objects:
-            memory.mark_passed(frame_index, reverse=reverse)
-        return {memory.object_id: found[memory.object_id] for memory in objects}
+        return found
 
     # Memory -> image
 
