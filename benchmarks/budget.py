@@ -22,17 +22,17 @@ from typing import Any
 
 from propagation import measure, render
 from sam_service.client import SamClient
-from sam_service.core import features, hints, sam2_video_predictor, spill
+from sam_service.core import engine, features, hints, sam2_video_predictor, spill
 from sam_service.local import local_service
 from sam_service.sessions import render as answers
-from sam_service.sessions import service, store
+from sam_service.sessions import store
 from sam_service.settings import Settings
 from sam_service.video import frames
 
 # What is timed: a name for the table, and where the function is looked up when the service calls it.
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("read and decode the JPEG", frames.FrameStore, "read"),
-    ("resize to the input", service, "to_square"),
+    ("resize to the input", engine.Engine, "to_square"),
     ("encode the image", features.ImageEncoder, "encode"),
     ("optical flow", hints, "backward_flow"),
     ("carry masks", hints, "carried"),
@@ -45,7 +45,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("write the memory to disk", spill.DiskSpill, "save"),
     ("copy to the host", sam2_video_predictor.Sam2VideoPredictor, "_to_host"),
     ("the whole step", sam2_video_predictor.Sam2VideoPredictor, "step"),
-    ("enlarge and threshold", answers, "upsample"),
+    ("enlarge and threshold", answers, "enlarged"),
     ("compress for the store", answers, "encode_rle"),
     ("store", store.SqliteStore, "put_masks"),
     ("unpack and write PNG", answers, "to_format"),

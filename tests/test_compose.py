@@ -110,7 +110,7 @@ def test_three_cpus_are_reserved_and_sam_is_the_default() -> None:
 def test_cpu_file_forces_the_cpu() -> None:
     found = service(BASE, CPU)
     assert found["environment"]["SAM2_DEVICE"] == "cpu"
-    assert found["environment"]["SAM2_QUANTIZE"] == "${SAM2_QUANTIZE:-true}"
+    assert found["environment"]["SAM2_QUANTIZE"] == "${SAM2_QUANTIZE:-false}"
     assert "devices" not in found["deploy"]["resources"]["reservations"]
     assert not {"devices", "gpus", "runtime"} & set(found)
 

@@ -20,13 +20,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from sam_service.core import zoom
 from sam_service.core.device import choose_device
-from sam_service.core.features import Frame, to_square
+from sam_service.core.features import Frame, to_square_fast
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.nano import quicken
 from sam_service.core.prompts import PointPrompt
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.weights import load_model
+from sam_service.core.zoom import Window
 
 from training import opencv_alone
 from training.calibration import Pairs, error, figure
@@ -108,9 +110,12 @@ class Subject:
         height, width = case.frames[time].shape[:2]
 
         def read(at: int = time) -> Any:
-            return to_square(case.frames[at], self.size)
+            return to_square_fast(case.frames[at], self.size)
 
-        return Frame(time, width, height, read, read)
+        def part(window: Window) -> Any:
+            return to_square_fast(case.frames[time][window.y0:window.y1, window.x0:window.x1], self.size)
+
+        return Frame(time, width, height, read, read, part)
 
     def _prompt(self, bank: MemoryBank, frame: Frame, points: Any, labels: Any, count: int) -> tuple[Mask, ObjectOutput]:
         [output] = self.predictor.step(bank, frame, prompts={1: PointPrompt(points, labels)}, num_frames=count)
@@ -128,8 +133,8 @@ class Subject:
 
 def enlarged(output: ObjectOutput, frame: Frame) -> Mask:
     """The mask (H, W) as the service answers it."""
-    full = cv2.resize(output.logits, (frame.width, frame.height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(full > 0)
+    width, height = frame.width, frame.height
+    return np.asarray(zoom.enlarged(output.logits, output.detail, width, height, width, height) > 0)
 
 
 def correction(mask: Mask, truth: Mask) -> tuple[Any, int]:

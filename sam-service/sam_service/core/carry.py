@@ -47,7 +47,7 @@ class Carry:
             if entry.object_score > 0:
                 logits = torch.from_numpy(carried(logits.cpu().numpy(), flow)).to(logits.device)
             moved[object_id] = replace(entry, features=entry.features[:0], logits=logits, reverse=reverse, salient=None,
-                                       sequence=0)
+                                       detail=None, sequence=0)
         return moved
 
     def _grey(self, key: str, index: int, frame: Frame) -> Image:

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sam_service.core import weights
 from sam_service.core.catalogue import asked_revisions, available_models
 from sam_service.core.compiling import compile_encoder
 from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
 from sam_service.core.feature_files import FeatureFiles
-from sam_service.core.features import FeatureCache, Frame
+from sam_service.core.features import FeatureCache, Frame, to_square, to_square_fast
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.nano import quicken
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
@@ -174,6 +175,10 @@ class Engine:
         if image_size > max(self.options.max_image_size, self.require_ready().image_size):
             raise InvalidInput(f"image_size is {image_size}, and this service allows at most {self.options.max_image_size} "
                                "(MAX_IMAGE_SIZE)", field="image_size")
+
+    def to_square(self, image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+        """A picture (H, W, 3) as the model wants it: (S, S, 3)."""
+        return (to_square_fast if self.require_ready().size == "nano" else to_square)(image, side)
 
     @property
     def cache_nbytes(self) -> int:

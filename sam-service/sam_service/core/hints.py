@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_service.core.appearance import describe, fit, mark
@@ -25,6 +27,7 @@ from sam_service.core.proposal import proposals, refined
 
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
 GUESS_SHARE, MENDED_SHARE = 0.5, 2.0  # of a first guess's and of a corrected mask's logits in the answer
+UNMENDED_SHARE = 0.25  # of the network's logits in an answer that was mended at a closer look
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
 
@@ -57,6 +60,11 @@ class Hints:
             mended = refined(features.pixels, *prompt.clicks, earlier.cpu().numpy())
             return torch.from_numpy(mended).to(self._device)[None, None]
         return torch.from_numpy(proposals(features.pixels, *prompt.clicks, prompt.box)).to(self._device)[:, None]
+
+    @staticmethod
+    def mended(pixels: NDArray[np.uint8], prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An answer (s, s) for a picture (S, S, 3) after GrabCut has drawn its outline anew, heeding the prompt's clicks."""
+        return refined(pixels, *prompt.clicks, answer) + UNMENDED_SHARE * answer
 
     @staticmethod
     def choose(guesses: Tensor, logits: Tensor, iou: Tensor, *, corrects: bool) -> tuple[int, Tensor]:

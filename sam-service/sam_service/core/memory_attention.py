@@ -30,7 +30,8 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 from sam_service.core import onednn
 from sam_service.core.attention import attend
 
-ROWS = 1024
+ROWS = 1024  # of the feed-forward, tokens at a time
+ROTATED = 4096  # tokens of keys that are rotated at a time
 
 
 class Look(Protocol):
@@ -105,15 +106,17 @@ class MemoryAttention:
         return projected
 
     def _keys(self, projections: _Projections, tokens: Tensor, num_pointer_tokens: int) -> Tensor:
-        """Keys (B, K, C) of memory tokens (B, K, D), those of maps rotated; one map after the other, so that each is still in
-        the processor's cache when it is rotated."""
-        spatial = tokens.shape[1] - num_pointer_tokens
-        maps = [self._rotate(projections.key(part)) for part in tokens[:, :spatial].split(len(self._cos), dim=1)]
+        """Keys (B, K, C) of memory tokens (B, K, D), those of maps rotated; large maps one after the other, so that each is
+        still in the processor's cache when it is rotated."""
+        spatial, side = tokens.shape[1] - num_pointer_tokens, len(self._cos)
+        together = side * max(1, ROTATED // side)
+        maps = [self._rotate(projections.key(part)) for part in tokens[:, :spatial].split(together, dim=1)]
         return torch.cat([*maps, projections.key(tokens[:, spatial:])] if num_pointer_tokens else maps, dim=1)
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Rotary positions for one map (B, Q, C), its channels in the order of `_Projections`."""
-        return _turned(x, self._cos, self._sin)
+        """Rotary positions for n maps (B, n·Q, C), their channels in the order of `_Projections`."""
+        maps = x.reshape(len(x), -1, len(self._cos), x.shape[-1])
+        return _turned(maps, self._cos, self._sin).reshape(x.shape)
 
 
 class _Projection(NamedTuple):

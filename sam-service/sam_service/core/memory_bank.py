@@ -21,6 +21,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sam_service.core.zoom import Detail
 from sam_service.errors import MemoryUnreadable
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class FrameMemory:
     reverse: whether the frame was reached going backward; None on a frame that was prompted before any tracking.
     appearance: (D,) float32, what the object looks like there, for models that take hints (`appearance.py`).
     sequence: the prompt that this answers, as the session's log numbers it; 0 for a tracked frame.
+    detail: a finer answer to the prompt on a part of the frame, for models that look closer (`zoom.py`).
     salient: (layers, n) int32, the tokens of the map that attention keeps once the frame is not the newest (`salience.py`).
     """
 
@@ -58,6 +60,7 @@ class FrameMemory:
     reverse: bool | None = None
     appearance: Tensor | None = None
     salient: Tensor | None = None
+    detail: Detail | None = None
     sequence: int = 0
 
 

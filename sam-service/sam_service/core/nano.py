@@ -232,8 +232,10 @@ class NanoEncoder(nn.Module):
         return self._position_cache[key].expand(level.shape[0], -1, -1, -1)
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Sam2VideoVisionEncoderOutput:
-        """(B, 3, S, S) normalised RGB -> maps (B, HIDDEN, S / stride, S / stride) for each of STRIDES."""
-        features = self.stem(pixel_values.to(next(self.parameters()).dtype))
+        """(B, 3, S, S) normalised RGB -> maps (B, HIDDEN, S / stride, S / stride) for each of STRIDES; as
+        bfloat16 where the encoder was made quick."""
+        dtype = next(self.parameters()).dtype
+        features = self.stem(pixel_values.to(dtype))
         pyramid = []
         for stage in self.stages:
             features = stage(features)
@@ -243,7 +245,7 @@ class NanoEncoder(nn.Module):
         for lateral, fine in zip(list(self.laterals)[-2::-1], pyramid[-2::-1], strict=True):
             coarse = functional.interpolate(merged, size=fine.shape[-2:], mode="bilinear", align_corners=False)
             merged = lateral(fine) + coarse
-            levels.insert(0, merged.to(pixel_values.dtype))
+            levels.insert(0, merged if dtype is torch.bfloat16 else merged.to(pixel_values.dtype))
         positions = [self._positions(level) for level in levels]
         return Sam2VideoVisionEncoderOutput(
             last_hidden_state=levels[-1].permute(0, 2, 3, 1),

@@ -38,6 +38,7 @@ from sam_service.core.memory_tokens import Near, Recall, sine_positions
 from sam_service.core.onednn import hasten
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.salience import Salience
+from sam_service.core.zoom import Detail, Window, cut_out, enlarged, merged, put_back, shrunk, window_around
 from sam_service.errors import InvalidMask
 
 NO_OBJECT_LOGIT = -1024.0
@@ -51,6 +52,7 @@ class ObjectOutput:
     """The answer for one object on one frame, on the host.
 
     logits: (S/4, S/4) float32, a mask where positive. score: predicted IoU, 0 to 1. object_score: probability of presence.
+    detail: a finer answer for a part of the frame, which goes before `logits` there.
     """
 
     object_id: int
@@ -58,6 +60,7 @@ class ObjectOutput:
     logits: NDArray[np.float32]
     score: float
     object_score: float
+    detail: Detail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ class Sam2VideoPredictor:
         known = memory.latest(frame.index)
         if known is not None and prompt.sequence and known.sequence == prompt.sequence:
             return known
-        is_start = frame.index not in memory.directions
+        is_start, detail = frame.index not in memory.directions, None
         if isinstance(prompt, MaskPrompt):
             decoded = self._take_mask(features, prompt)
         else:
@@ -150,10 +153,12 @@ class Sam2VideoPredictor:
                 near = self._recall.near(memory, frame.index, memory.directions[frame.index], num_frames)
                 image = self._attend([memory], [near], features, num_frames)
             decoded = self._decode_points(memory, frame, features, image, prompt, is_start)
+            if self._hints is not None:
+                decoded, detail = self._look_closer(frame, prompt, decoded, None if prompt.fresh else known)
         _check_finite(decoded)
         encoded = self._encode_memory(features, decoded, prompted=True)
         [answer] = self._memories_of(decoded, encoded, sight, memory.directions.get(frame.index))
-        answer = replace(answer, sequence=prompt.sequence)
+        answer = replace(answer, sequence=prompt.sequence, detail=detail)
         memory.stage(frame.index, answer, conditioning=is_start or self._corrections_condition)
         return answer
 
@@ -237,6 +242,26 @@ class Sam2VideoPredictor:
         best, logits = Hints.choose(guesses, decoded.logits, decoded.iou, corrects=len(guesses) == 1)
         return replace(decoded.row(best), logits=logits)
 
+    def _look_closer(self, frame: Frame, prompt: PointPrompt, decoded: _Decoded,
+                     earlier: FrameMemory | None) -> tuple[_Decoded, Detail | None]:
+        """Mend the answer to a prompt (1 object) within the part of the frame around it; see `zoom.py`."""
+        device, width, height = decoded.logits.device, frame.width, frame.height
+        logits = decoded.logits[0, 0].float().cpu().numpy()
+        detail = None
+        if earlier is not None:
+            logits = merged(earlier.logits.cpu().numpy(), logits, Window(0, 0, width, height).map(prompt, len(logits)))
+        window = window_around(logits, prompt, width, height)
+        if window is not None and frame.part is not None and bool(decoded.object_score > 0):
+            answer = Hints.mended(frame.part(window), window.map(prompt, self.image_size),
+                                  cut_out(logits, window, width, height))
+            if earlier is not None:
+                before = enlarged(earlier.logits.cpu().numpy(), earlier.detail, width, height, width, height)
+                before = shrunk(before[window.y0:window.y1, window.x0:window.x1], len(logits))
+                answer = merged(before, answer, window.map(prompt, len(logits)))
+            detail = Detail(window, answer)
+            logits = put_back(logits, detail, width, height)
+        return replace(decoded, logits=torch.from_numpy(logits).to(device)[None, None]), detail
+
     def _decode(self, features: ImageFeatures, image: Tensor, points: tuple[Tensor, Tensor] | None, dense: Tensor | None,
                 *, multimask: bool, hints: Tensor | None = None) -> _Decoded:
         """Run prompt encoder and mask decoder. image: (B, C, h, w); points: (B, 1, P, 2) in input pixels and (B, 1, P);
@@ -308,7 +333,7 @@ class Sam2VideoPredictor:
 
     def _to_host(self, object_id: int, frame_index: int, memory: FrameMemory) -> ObjectOutput:
         return ObjectOutput(object_id, frame_index, memory.logits.cpu().numpy(), memory.iou,
-                            float(torch.tensor(memory.object_score).sigmoid()))
+                            float(torch.tensor(memory.object_score).sigmoid()), memory.detail)
 
 
 def _check_finite(decoded: _Decoded) -> None:

@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sam_service.core.memory_bank import FrameMemory, Kind
+from sam_service.core.zoom import Detail, Window
 from sam_service.errors import MemoryUnreadable, StorageFull
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,10 @@ class DiskSpill:
             tensors["appearance"] = memory.appearance
         if memory.salient is not None:
             tensors["salient"] = memory.salient
+        if memory.detail is not None:
+            window = memory.detail.window
+            tensors["detail"] = torch.from_numpy(memory.detail.logits)
+            tensors["window"] = torch.tensor([window.x0, window.y0, window.x1, window.y1], dtype=torch.int32)
         scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou), "sequence": repr(memory.sequence)}
         try:
             save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=scores)
@@ -76,6 +82,8 @@ class DiskSpill:
                     reverse=_parse(path)[2],
                     appearance=file.get_tensor("appearance") if "appearance" in names else None,
                     salient=file.get_tensor("salient") if "salient" in names else None,
+                    detail=Detail(Window(*file.get_tensor("window").tolist()), file.get_tensor("detail").numpy())
+                    if "detail" in names else None,
                     sequence=int(scores.get("sequence", 0)),
                 )
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sam_service.core.sam2_video_predictor import ObjectOutput
+from sam_service.core.zoom import enlarged
 from sam_service.masks.encode import EncodedMask, MaskFormat, encode_mask
 from sam_service.masks.rle import decode_rle, encode_rle
 from sam_service.masks.validate import binarize, check_logits
@@ -19,7 +18,7 @@ def to_record(output: ObjectOutput, image_size: int, width: int, height: int, el
     """Check an output's logits, bring them to width x height, threshold and compress. Raises InvalidMask."""
     side = image_size // 4
     check_logits(output.logits, (side, side))
-    rle = encode_rle(binarize(upsample(output.logits, width, height)))
+    rle = encode_rle(binarize(enlarged(output.logits, output.detail, width, height, width, height)))
     return MaskRecord(output.frame_index, output.object_id, height, width, rle["counts"], output.score, output.object_score,
                       elapsed_ms)
 
@@ -28,11 +27,6 @@ def absent(frame_index: int, object_id: int, width: int, height: int) -> MaskRec
     """The empty mask of an object that has nothing to be tracked from."""
     counts = encode_rle(np.zeros((height, width), bool))["counts"]
     return MaskRecord(frame_index, object_id, height, width, counts, score=0.0, object_score=0.0, elapsed_ms=0.0)
-
-
-def upsample(logits: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """Bilinear logits of (height, width) from (S/4, S/4), pixel centres aligned as in torch's `align_corners=False`."""
-    return np.asarray(cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def to_format(record: MaskRecord, mask_format: MaskFormat) -> EncodedMask:

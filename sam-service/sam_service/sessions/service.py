@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_service.core.engine import Engine
-from sam_service.core.features import Frame, to_square
+from sam_service.core.features import Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
+from sam_service.core.zoom import Window
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
@@ -259,11 +260,14 @@ class SessionService:
         image_size = session.record.image_size
 
         def read(at: int = index) -> NDArray[np.uint8]:
-            return to_square(session.frames.read(at), image_size)
+            return self.engine.to_square(session.frames.read(at), image_size)
+
+        def part(window: Window) -> NDArray[np.uint8]:
+            return self.engine.to_square(session.frames.read(index)[window.y0:window.y1, window.x0:window.x1], image_size)
 
         if self.engine.holds_features(image_size, session.session_id, index):
-            return Frame(index, width, height, read, read)
-        return Frame(index, width, height, self.pool.submit(read).result, read)
+            return Frame(index, width, height, read, read, part)
+        return Frame(index, width, height, self.pool.submit(read).result, read, part)
 
     # Blocking parts, run in the pool
 
