@@ -49,7 +49,7 @@ def main() -> int:
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=options.theme)
             studio = Studio(page, url)
             take(studio, video, clicks, options.frames, options.out)
-            film(client.session(studio.session_id).export("overlay", scratch), options.out / "film.webp")
+            film(client.session(studio.session_id).export("webm", scratch), options.out / "film.webp")
             browser.close()
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.support import settings
 def clean_environment() -> Iterator[None]:
     """No test sees an option of the machine that it runs on."""
     prepare_decoder()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background; processes under test would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     names = [name for name in os.environ if name.lower() in Settings.model_fields]
     saved = {name: os.environ.pop(name) for name in names}
     yield

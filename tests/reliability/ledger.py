@@ -92,10 +92,12 @@ class Ledger:
         return ""
 
 
-def events(http: httpx.Client, method: str, path: str, accept: str, body: dict[str, Any] | None = None
-           ) -> Iterator[dict[str, Any]]:
-    """Events of a stream, NDJSON or server-sent."""
+def events(http: httpx.Client, method: str, path: str, accept: str, body: dict[str, Any] | None = None,
+           unless: str = "") -> Iterator[dict[str, Any]]:
+    """Events of a stream, NDJSON or server-sent; none where it is refused with the code `unless`."""
     with http.stream(method, path, json=body, headers={"Accept": accept}) as response:
+        if unless and response.status_code == 409 and unless in response.read().decode():
+            return
         assert response.status_code == 200, response.read()
         for line in response.iter_lines():
             text = line.removeprefix("data: ")

@@ -80,6 +80,8 @@ class User:
         self.did[f"propagating {way}" if running is None else "propagating on"] += 1
         if way == JSON:
             answer = http.post("/propagate", json=body)
+            if _taken_up(answer):
+                return False
             assert answer.status_code == 200, answer.text
             for frame in answer.json()["frames"]:
                 self.ledger.masks |= masks_of(frame)
@@ -87,11 +89,13 @@ class User:
         if way == "background":
             if running is None:
                 answer = http.post("/propagate", json=body | {"background": True})
+                if _taken_up(answer):
+                    return False
                 assert answer.status_code == 202, answer.text
                 running = answer.json()
             told = events(http, "GET", f"/jobs/{running['job_id']}/events?mask_format=rle", SSE)
         else:
-            told = events(http, "POST", "/propagate", way, body)
+            told = events(http, "POST", "/propagate", way, body, unless="propagation_running")
         for event in told:
             if event["event"] == "frame":
                 self.ledger.masks |= masks_of(event)
@@ -126,6 +130,11 @@ class User:
         stored = read_masks(http, ledger.session_id, state["frames_with_masks"])
         lost = {place for place, counts in ledger.masks.items() if stored.get(place) != counts}
         assert not lost, f"answered and not stored, or otherwise: {sorted(lost)}"
+
+
+def _taken_up(answer: httpx.Response) -> bool:
+    """Whether a job of the process before has gone on in the moment since the session was looked at."""
+    return answer.status_code == 409 and answer.json()["code"] == "propagation_running"
 
 
 def _resolved(ledger: Ledger, state: dict[str, Any]) -> Ledger:

@@ -11,6 +11,7 @@ export class Start {
   constructor(open) {
     this.open = open;
     this.pictures = [];
+    this.turn = 0;
     byId("file").onchange = (event) => event.target.files.length && this.openFile(event.target.files[0]);
     byId("path-form").onsubmit = (event) => {
       event.preventDefault();
@@ -38,17 +39,19 @@ export class Start {
 
   /** Show the screen and what sessions there are. */
   async show() {
+    const turn = ++this.turn; // a list that comes late must not replace a newer one under the hand
     byId("start").hidden = false;
     this.fail("");
     try {
       const { sessions } = await call("sessions");
-      this.list(sessions.reverse());
+      if (turn === this.turn) this.list(sessions.reverse());
     } catch (error) {
-      this.fail(error.message);
+      if (turn === this.turn) this.fail(error.message);
     }
   }
 
   hide() {
+    this.turn++;
     byId("start").hidden = true;
     byId("sessions").replaceChildren(); // an old list must not be there to click on when the new one comes
     this.pictures.forEach(URL.revokeObjectURL);
