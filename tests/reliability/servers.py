@@ -31,6 +31,7 @@ def _serve(data: Path, log: Path, options: dict[str, str]) -> None:
     with log.open("wb") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
+    faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # where every thread is, into the log
     os.environ.update(options)
     os.chdir(data.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import mmap
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 KEPT_PREDICTORS = 4
 WARM_UP = "warm-up"
+STEP_BYTES_PER_PIXEL = 384  # of the network's input, at most, for what a step computes with
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ class Engine:
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> Future[StepResult]:
         """Queue one step (see `Sam2VideoPredictor.step`); prompts go before tracking."""
         def run() -> StepResult:
+            require_memory(image_size)
             started = time.perf_counter()
             outputs = self._predictor(image_size).step(
                 bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
@@ -247,6 +250,18 @@ class Engine:
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)
         return self._predictors[image_size]
+
+
+def require_memory(image_size: int) -> None:
+    """Raise MemoryError where a step could not have the memory that it needs for a while.
+
+    Where an allocation fails inside oneDNN it may end the process (seen in a transposed convolution of torch 2.13), so it is
+    asked for beforehand: reserved, not touched, and given back.
+    """
+    try:
+        mmap.mmap(-1, STEP_BYTES_PER_PIXEL * image_size**2).close()
+    except OSError as error:
+        raise MemoryError(f"there is no memory for a step at {image_size} pixels") from error
 
 
 def _warm_up(predictor: Sam2VideoPredictor) -> None:
