@@ -60,7 +60,8 @@ export class Start {
 
   list(sessions) {
     byId("sessions-section").hidden = !sessions.length;
-    byId("sessions").replaceChildren(...sessions.map((info) => this.row(info)));
+    const shown = new Map([...byId("sessions").children].map((row) => [row.dataset.session, row])); // one may be about to be clicked
+    byId("sessions").replaceChildren(...sessions.map((info) => shown.get(info.session_id) ?? this.row(info)));
   }
 
   row(info) {
@@ -70,6 +71,7 @@ export class Start {
     const picture = document.createElement("img"),
       name = document.createElement("b"),
       facts = document.createElement("span");
+    row.dataset.session = info.session_id;
     link.href = `#session=${info.session_id}`;
     picture.alt = "";
     this.picture(picture, info.session_id);
