@@ -24,14 +24,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, tile: int = TILE) -> Tenso
     operand = onednn.operand_type(query)
     if query.shape[1] <= tile and key.shape[1] <= (4 * tile if operand is None else tile // 2):
         return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
-    if operand is None:
-        return torch.cat([_attend_rows(rows, key, value, tile) for rows in torch.split(query, tile, dim=1)], dim=1)
-    query, key, value = (x.to(operand) for x in (query, key, value))
-    return torch.stack([_attend_fast(*one, tile) for one in zip(query, key, value, strict=True)])
+    if operand is not None:
+        query, key, value = (x.to(operand) for x in (query, key, value))
+    return torch.stack([_attend_tiles(*one, tile) for one in zip(query, key, value, strict=True)])
 
 
-def _attend_fast(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
-    """One head by oneDNN: (Q, C), (K, C) and (K, D). Of bfloat16 operands, scores' sums and the softmax are float32."""
+def _attend_tiles(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
+    """One head: (Q, C), (K, C) and (K, D). In mixed precision sums and the softmax are float32."""
     pairs = [(keys.contiguous(), values.T.contiguous())
              for keys, values in zip(key.split(tile), value.split(tile), strict=True)]
     answers = []
@@ -50,19 +49,3 @@ def _attend_fast(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor
             highest = new_highest
         answers.append(mixed / total)
     return torch.cat(answers)
-
-
-def _attend_rows(query: Tensor, key: Tensor, value: Tensor, tile: int) -> Tensor:
-    """In mixed precision the matrix products are bfloat16, their sums, the softmax and its running maximum float32."""
-    highest = query.new_full((*query.shape[:2], 1), -torch.inf, dtype=torch.float32)
-    total = query.new_zeros((*query.shape[:2], 1), dtype=torch.float32)
-    mixed = query.new_zeros((*query.shape[:2], value.shape[-1]), dtype=torch.float32)
-    for keys, values in zip(torch.split(key, tile, dim=1), torch.split(value, tile, dim=1), strict=True):
-        scores = torch.matmul(query, keys.transpose(1, 2)).float()
-        new_highest = torch.maximum(highest, scores.amax(dim=-1, keepdim=True))
-        weights = scores.sub_(new_highest).clamp_(min=FAINTEST).exp_()
-        scale = torch.exp(highest - new_highest)
-        total = total * scale + weights.sum(dim=-1, keepdim=True)
-        mixed = mixed * scale + weights @ values
-        highest = new_highest
-    return mixed / total

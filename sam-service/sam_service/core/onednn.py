@@ -38,7 +38,9 @@ def operand_type(x: Tensor) -> torch.dtype | None:
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """left · rightᵀ. left: (N, C); right: (M, C), contiguous. Only where there is an `operand_type`, and of that type."""
+    """left · rightᵀ. left: (N, C); right: (M, C), contiguous. By oneDNN where there is an `operand_type`, which both have."""
+    if operand_type(left) is None:
+        return left @ right.T
     found: Tensor = _LINEAR(left, right, None, "none", [], "")
     return found
 
