@@ -11,19 +11,22 @@ clicked in the middle of frame 0, further ones around it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-from sam_service.client import SamClient
+from sam_service.client import SamClient, VideoSession
 
 
 def render(path: Path, frames: int = 250, width: int = 1280, height: int = 720) -> Path:
@@ -60,39 +63,72 @@ def resident(client: SamClient) -> tuple[int, int]:
     return round(memory["rss_bytes"] / 2**20), round(memory["feature_cache_bytes"] / 2**20)
 
 
-def measure(client: SamClient, video: Path, objects: int, max_frames: int, mask_format: str) -> dict[str, object]:
-    """Open, click, propagate; seconds, frames per second and resident memory."""
+@dataclass
+class Run:
+    """One propagation: when each frame came, in seconds from the request, and `resident` after so many frames."""
+
+    times: list[float] = field(default_factory=list)
+    memory: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def steady(self) -> float | None:
+        """Median seconds a frame from frame 8 on, when the memory bank is full."""
+        return statistics.median(np.diff(self.times[7:])) if len(self.times) > 8 else None
+
+
+def propagate(client: SamClient, session: VideoSession, mask_format: str) -> Run:
+    """Propagate over all frames."""
+    run = Run(memory={0: resident(client)})
+    body = {"session_id": session.session_id, "mask_format": mask_format}
+    started = time.perf_counter()
+    with client.http.stream("POST", "/propagate", json=body, headers={"Accept": "application/x-ndjson"}) as response:
+        for line in response.iter_lines():
+            event = json.loads(line)
+            if event["event"] == "frame":
+                run.times.append(time.perf_counter() - started)
+                if event["done"] % 50 == 0:
+                    run.memory[event["done"]] = resident(client)
+            elif event["event"] == "error":
+                raise SystemExit(event["detail"])
+    return run
+
+
+def stored_bytes(data: Path) -> float:
+    """Mean bytes of a stored mask, of one object on one frame."""
+    with contextlib.closing(sqlite3.connect(data / "sessions.sqlite")) as database:
+        return float(database.execute("SELECT avg(length(counts)) FROM masks").fetchone()[0])
+
+
+def measure(client: SamClient, video: Path, data: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Open, click, propagate; seconds, frames per second and resident memory. With `--again` a correction and once more."""
     health = client.wait_ready()
-    with client.open_video(video, max_frames=max_frames) as session:
+    with client.open_video(video, max_frames=options.max_frames) as session:
         while session.state()["status"] == "extracting":
             time.sleep(0.05)
         clicks = []
-        for number in range(objects):
+        for number in range(options.objects):
             point = [session.width * (0.5 + 0.2 * (number % 3)) % session.width, session.height * (0.5 + 0.15 * (number // 3))]
             started = time.perf_counter()
             session.add_object(points=[point])
             clicks.append(round((time.perf_counter() - started) * 1000, 1))
-        memory = {0: resident(client)}
-        started = time.perf_counter()
-        times = []
-        body = {"session_id": session.session_id, "mask_format": mask_format}
-        with client.http.stream("POST", "/propagate", json=body, headers={"Accept": "application/x-ndjson"}) as response:
-            for line in response.iter_lines():
-                event = json.loads(line)
-                if event["event"] == "frame":
-                    times.append(time.perf_counter() - started)
-                    if event["done"] % 50 == 0:
-                        memory[event["done"]] = resident(client)
-                elif event["event"] == "error":
-                    raise SystemExit(event["detail"])
-        gaps = np.diff([0.0, *times])
-        return {
-            "model": health["model"], "threads": health["threads"], "objects": objects, "mask_format": mask_format,
-            "frame": [session.width, session.height], "frames": len(times), "first_click_ms": clicks[0],
-            "click_ms_on_encoded_frame": clicks[1:], "frames_per_second": round(len(times) / times[-1], 2),
-            "steady_ms_per_frame": round(statistics.median(gaps[8:]) * 1000, 1) if len(gaps) > 8 else None,
-            "rss_and_feature_cache_mb_after_frames": memory,
+        run = propagate(client, session, options.mask_format)
+        report = {
+            "model": health["model"], "threads": health["threads"], "objects": options.objects,
+            "mask_format": options.mask_format, "frame": [session.width, session.height], "frames": len(run.times),
+            "first_click_ms": clicks[0],
+            "click_ms_on_encoded_frame": clicks[1:], "frames_per_second": round(len(run.times) / run.times[-1], 2),
+            "steady_ms_per_frame": None if run.steady is None else round(run.steady * 1000, 1),
+            "rss_and_feature_cache_mb_after_frames": run.memory, "stored_bytes_per_mask": round(stored_bytes(data)),
         }
+        if options.again:
+            session.refine(1, points=[[session.width / 2 + 8, session.height / 2 + 8]])
+            again = propagate(client, session, options.mask_format)
+            report["again"] = {
+                "steady_ms_per_frame": None if again.steady is None else round(again.steady * 1000, 1),
+                "times_the_first_s_speed": round(run.times[-1] / again.times[-1], 2),
+                "rss_and_feature_cache_mb_after_frames": again.memory,
+            }
+        return report
 
 
 def main() -> None:
@@ -100,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path)
     parser.add_argument("--objects", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="correct object 1 on frame 0 and propagate a second time")
     parser.add_argument("--max-frames", type=int, default=250)
     parser.add_argument("--mask-format", choices=("png", "rle", "polygons", "none"), default="png")
     parser.add_argument("--model-size", default="nano")
@@ -115,7 +152,7 @@ def main() -> None:
         try:
             with SamClient(url) as client:
                 video = options.video or render(folder / "clip.mp4", options.max_frames)
-                report = measure(client, video, options.objects, options.max_frames, options.mask_format)
+                report = measure(client, video, folder / "data", options)
         finally:
             process.terminate()
             process.wait()

@@ -21,6 +21,7 @@ from training.textures import TextureBank
 
 Mask = NDArray[np.bool_]
 Image8 = NDArray[np.uint8]
+WINDOW = 0.45  # of a frame's sides, through which a camera looks that turns away
 FRESH = 900_000  # added to the seeds of own clips
 
 
@@ -67,8 +68,36 @@ def labelled_cases(args: argparse.Namespace) -> Iterator[Case]:
         yield Case(entry["clip"], [_rgb(f) for f in read], truth, np.array(entry[args.prompt], np.float32))
 
 
+def turned_away(case: Case) -> Case | None:
+    """The same seen through a window that turns to the corner where the object is not, in the second third of the clip;
+    None where no corner is free of it."""
+    (height, width), count = case.frames[0].shape[:2], len(case.frames)
+    rows, columns = (round(WINDOW * side) for side in (height, width))
+    box = cv2.boundingRect(case.truth[0].astype(np.uint8))
+    start = np.array([box[0] + (box[2] - columns) / 2, box[1] + (box[3] - rows) / 2]).clip(0, [width - columns, height - rows])
+    late = np.logical_or.reduce([mask for time, mask in case.truth.items() if time >= 2 * count // 3])
+    corners = [(x, y) for x in (0, width - columns) for y in (0, height - rows)]
+    end = min(corners, key=lambda corner: late[corner[1] : corner[1] + rows, corner[0] : corner[0] + columns].sum())
+    if late[end[1] : end[1] + rows, end[0] : end[0] + columns].any():
+        return None
+    frames, truth = [], {}
+    for time, frame in enumerate(case.frames):
+        x, y = np.round(start + (end - start) * np.clip(3 * time / count - 1, 0, 1)).astype(int)
+        frames.append(np.asarray(cv2.resize(frame[y : y + rows, x : x + columns], (width, height)), np.uint8))
+        if time in case.truth:
+            part = case.truth[time][y : y + rows, x : x + columns].astype(np.uint8)
+            truth[time] = cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    prompt = (case.prompt - np.tile(start.round(), len(case.prompt) // 2)) / WINDOW
+    return Case(f"{case.name}-away", frames, truth, prompt.astype(np.float32))
+
+
 def chosen(args: argparse.Namespace) -> Iterator[Case]:
     """The cases that the command line asks for."""
+    cases = _chosen(args)
+    return filter(None, map(turned_away, cases)) if args.away else cases
+
+
+def _chosen(args: argparse.Namespace) -> Iterator[Case]:
     if args.labelled:
         return labelled_cases(args)
     return judge_cases(_judge(args.judge), args) if args.judge else own_cases(args)

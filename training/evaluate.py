@@ -5,7 +5,8 @@
     python -m training.evaluate CHECKPOINT --labelled DIR                            # clips with hand-made masks
 
 Without a judge, the clips are the generator's own, with seeds that training never sees. `--corrections 3` adds clicks on
-frame 0, each deep inside the largest error; `--opencv` adds the baseline; `--figure FILE.jpg` draws the scores' calibration.
+frame 0, each deep inside the largest error; `--away` turns the camera away from the object, for `absent_ok`; `--opencv` adds
+the baseline; `--figure FILE.jpg` draws the scores' calibration.
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="image size, where not the checkpoint's own")
     parser.add_argument("--prompt", choices=("click", "box"), default="click")
     parser.add_argument("--corrections", type=int, default=0)
+    parser.add_argument("--away", action="store_true", help="let the camera turn away from the object")
     parser.add_argument("--opencv", action="store_true", help="measure OpenCV alone, too")
     parser.add_argument("--figure", type=Path, help="where to draw the calibration of both scores")
     parser.add_argument("--textures", type=Path, help="clips whose frames serve as textures")

@@ -1,6 +1,6 @@
 """Train the nano model: from nothing, from a checkpoint, or from where an earlier run in the same folder stopped.
 
-    python -m training.train --out DIR [--start CHECKPOINT] [--textures DIR] [--cutouts DIR] [--pool DIR] [--minutes N]
+    python -m training.train --out DIR [--start CHECKPOINT [--course polish]] [--textures DIR] [--cutouts DIR] [--minutes N]
 
 DIR receives run.pt (all that a resumed run needs), curves.csv, pictures/ and checkpoint/ (what the service loads).
 Clips come from a pool on disk, which a generator process keeps filling while the training runs.
@@ -98,6 +98,18 @@ FROM_CHECKPOINT = Course(
     seed=2,
     frozen=("vision_encoder.stem", "vision_encoder.stages.0", "vision_encoder.stages.1"),
 )
+
+POLISH = replace(
+    FROM_CHECKPOINT,
+    stages=(
+        Stage(until=0.65, size=256, images=10, frames=4, clips=2, image_share=0.5, truth=(0.2, 0.0)),
+        Stage(until=1.00, size=256, images=8, frames=7, clips=2, image_share=0.5),
+    ),
+    rate=4e-4,
+    correct=0.5,
+    seed=3,
+)
+COURSES = {"whole": FROM_NOTHING, "further": FROM_CHECKPOINT, "polish": POLISH}
 
 
 @dataclass
@@ -283,6 +295,7 @@ def main() -> None:
     parser.add_argument("--textures", type=Path, help="a folder of .mp4 clips whose frames serve as textures")
     parser.add_argument("--cutouts", type=Path, action="append", default=[], help="a folder of PNG files with alpha")
     parser.add_argument("--start", type=Path, help="a checkpoint folder whose weights are the beginning")
+    parser.add_argument("--course", choices=sorted(COURSES), help="whole, or further with a start; polish is for the end")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--pool", type=Path, help="a pool that is filled already, by training.pool")
     parser.add_argument("--minutes", type=float, default=90)
@@ -290,7 +303,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "rendezvous").unlink(missing_ok=True)
-    course = FROM_NOTHING if args.start is None else FROM_CHECKPOINT
+    course = COURSES[args.course or ("whole" if args.start is None else "further")]
     if args.device != "cpu":
         course = replace(course, processes=1)
     (args.out / "course.txt").write_text("\n".join(f"{k} = {v}" for k, v in asdict(course).items()) + "\n")

@@ -29,7 +29,7 @@ def test_a_prompt_of_the_log_is_answered_once(tmp_path: Path) -> None:
     cv2.circle(picture, (60, 60), 25, (220, 160, 50), -1)
     cv2.circle(picture, (90, 70), 15, (60, 160, 220), -1)
     frame = Frame(0, SIDE, SIDE, lambda: picture)
-    engine = Sam2VideoPredictor(load_model("nano", image_size=SIDE).model, choose_device("cpu"), hints=True)
+    engine = Sam2VideoPredictor(load_model("nano", image_size=SIDE).model, choose_device("cpu"), hints=False)
 
     def ask(bank: MemoryBank, asked: PointPrompt) -> NDArray[np.float32]:
         [output] = engine.step(bank, frame, prompts={1: asked}, num_frames=1)

@@ -14,7 +14,7 @@ from sam_service.core.prompts import PointPrompt
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.spill import DiskSpill
 from sam_service.core.weights import load_model
-from sam_service.core.zoom import Detail, Window, cut_out, enlarged, merged, put_back, window_around
+from sam_service.core.zoom import Detail, Window, cut_out, enlarged, put_back, window_around
 
 SIDE, WIDTH, HEIGHT = 80, 640, 360
 CENTRE, RADIUS = (430, 110), 26
@@ -64,16 +64,6 @@ def test_prompts_outside_of_the_window_are_left_out_and_a_box_never_is() -> None
     mapped = window.map(prompt, 320)
     assert mapped.labels.tolist() == [2, 3, 1]
     assert mapped.points.tolist() == [[-32, -32], [352, 288], [160, 160]]
-
-
-def test_a_correction_changes_what_its_click_belongs_to_and_nothing_else() -> None:
-    earlier = disc(SIDE, 30, 40, 10)
-    answer = np.maximum(np.where(disc(SIDE, 22, 40, 4) > 0, -1, earlier), disc(SIDE, 60, 40, 8))
-    added = merged(earlier, answer, click(60, 40))
-    assert ((added > 0) == (np.maximum(earlier, disc(SIDE, 60, 40, 8)) > 0)).all()
-    removed = merged(earlier, answer, click(22, 40, 0))
-    assert ((removed > 0) == ((earlier > 0) & (answer > 0))).all()
-    assert merged(earlier, answer, click(30, 40)) is answer
 
 
 def scene() -> NDArray[np.uint8]:

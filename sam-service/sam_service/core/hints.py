@@ -1,8 +1,8 @@
 """Hints for the nano model: where an object may be, found without the network. `NanoMaskDecoder` weighs them.
 
-A first prompt gets GrabCut's guesses, a correction its mending of the earlier mask. A tracked frame gets the object's
-last mask carried along by optical flow, and marks of what looks like the object. Everything is computed anew from the
-memory bank and the clip's pixels, so a restarted process comes to the same hints.
+A first prompt gets GrabCut's guesses, a correction the corrected mask. A tracked frame gets the object's last mask carried
+along by optical flow, and marks of what looks like the object. Everything is computed anew from the memory bank and the
+clip's pixels, so a restarted process comes to the same hints.
 
 B: objects. K: guesses. D: length of a description. s = S/4.
 """
@@ -26,7 +26,7 @@ from sam_service.core.prompts import PointPrompt
 from sam_service.core.proposal import proposals, refined
 
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
-GUESS_SHARE, MENDED_SHARE = 0.5, 2.0  # of a first guess's and of a corrected mask's logits in the answer
+GUESS_SHARE = 0.5  # of a first guess's logits in the answer
 UNMENDED_SHARE = 0.25  # of the network's logits in an answer that was mended at a closer look
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
@@ -53,12 +53,9 @@ class Hints:
         assert features.colour is not None
         return Sight(key, frame, features, describe(features.fine, features.middle, features.colour))
 
-    def guesses(self, features: ImageFeatures, prompt: PointPrompt, earlier: Tensor | None) -> Tensor:
-        """Guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input; earlier: (s, s), what it corrects."""
+    def guesses(self, features: ImageFeatures, prompt: PointPrompt) -> Tensor:
+        """First guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input."""
         assert features.pixels is not None
-        if earlier is not None and (earlier > 0).any():
-            mended = refined(features.pixels, *prompt.clicks, earlier.cpu().numpy())
-            return torch.from_numpy(mended).to(self._device)[None, None]
         return torch.from_numpy(proposals(features.pixels, *prompt.clicks, prompt.box)).to(self._device)[:, None]
 
     @staticmethod
@@ -67,7 +64,7 @@ class Hints:
         return refined(pixels, *prompt.clicks, answer) + UNMENDED_SHARE * answer
 
     @staticmethod
-    def choose(guesses: Tensor, logits: Tensor, iou: Tensor, *, corrects: bool) -> tuple[int, Tensor]:
+    def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:
         """Which of K decoded guesses to answer with, and its logits (1, 1, s, s), the guess mixed in.
 
         The predicted IoU (K,) alone prefers masks that leave their guess; so agreement of the two counts as well.
@@ -76,8 +73,7 @@ class Hints:
         union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
         best = int((iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union).argmax())
         chosen = slice(best, best + 1)
-        share = MENDED_SHARE if corrects else GUESS_SHARE
-        return best, logits[chosen] + share * guesses[chosen] * drawn[chosen].any()
+        return best, logits[chosen] + GUESS_SHARE * guesses[chosen] * drawn[chosen].any()
 
     def of_prompt(self, mask: Tensor) -> Tensor:
         """Hints (B, HINTS, s, s) beside a mask prompt (B, 1, s, s) of logits."""

@@ -20,12 +20,14 @@ class PointPrompt:
     points: (P, 2) float32, x and y in pixels of the session's frame.
     labels: (P,) int32, 1 positive, 0 negative, 2 and 3 the corners of a box.
     fresh: start over, without the mask that the frame had so far.
+    boxed: the box came just now, on top of an earlier prompt.
     sequence: which entry of the session's log it is, 0 for none. Answered once: asked again, it gives the answer remembered.
     """
 
     points: NDArray[np.float32]
     labels: NDArray[np.int32]
     fresh: bool = False
+    boxed: bool = False
     sequence: int = 0
 
     @property

@@ -24,8 +24,8 @@ BOX_SCALES = (1.1, 0.8)  # of the ellipse in a box that is likely the object
 BOX_SURE = 0.25  # share of the way from the middle of a box to its sides
 BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
 BOX_CONTEXT = 0.35  # of a box's sides, looked at around it
-TOUCHED, SURE_TOUCH = 0.045, 0.012  # share of the frame around a correction that changes likely, and for sure
-HALO = 10  # pixels around an earlier mask into which a correction may spread it
+TOUCHED, SURE_TOUCH = 0.045, 0.012  # share of the picture around a click that is what it says likely, and for sure
+HALO = 10  # pixels around an answer into which mending may spread it
 ITERATIONS = 2
 LIMIT = 8.0  # logits run from -LIMIT to LIMIT
 
@@ -52,7 +52,7 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
             mask = _from_clicks(small, points * scale, labels, setting * SIDE)
         else:
             mask = _from_box(small, points * scale, labels, np.asarray(box, np.float32) * scale, setting)
-        return _logits(mask, image_rgb.shape[0] // 4)
+        return as_logits(mask, image_rgb.shape[0] // 4)
 
     if only is not None:
         return guess(settings[only])[None]
@@ -61,7 +61,7 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
 
 
 def refined(image_rgb: Image, points: Floats, labels: NDArray[np.int32], earlier: Floats) -> Floats:
-    """Logits (S/4, S/4) of an earlier mask, given as such, after GrabCut has heeded the clicks that correct it."""
+    """Logits (S/4, S/4) of a first answer, given as such, after GrabCut has drawn its outline anew, heeding the clicks."""
     scale = SIDE / image_rgb.shape[0]
     small = np.asarray(cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     cover = cv2.resize(earlier, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > 0
@@ -73,11 +73,11 @@ def refined(image_rgb: Image, points: Floats, labels: NDArray[np.int32], earlier
     near = cv2.dilate((likely | cover).astype(np.uint8), np.ones((2 * HALO + 1, 2 * HALO + 1), np.uint8)) > 0
     seeds = np.where(likely, cv2.GC_PR_FGD, np.where(near, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
     _press(seeds, distances, labels, SURE_TOUCH * SIDE)
-    found = _touching(_grab_cut(_lab(small), seeds), likely)
-    return _logits(found, image_rgb.shape[0] // 4)
+    found = _touching(grab_cut(lab(small), seeds), likely)
+    return as_logits(found, image_rgb.shape[0] // 4)
 
 
-def _logits(mask: NDArray[np.bool_], side: int) -> Floats:
+def as_logits(mask: NDArray[np.bool_], side: int) -> Floats:
     """A mask (SIDE, SIDE) as logits (side, side)."""
     shrink = cv2.INTER_AREA if side < SIDE else cv2.INTER_LINEAR
     coverage = cv2.resize(mask.astype(np.float32), (side, side), interpolation=shrink)
@@ -99,9 +99,9 @@ def _from_clicks(image: Image, points: Floats, labels: NDArray[np.int32], radius
     seeds[nearest < REACH * radius] = cv2.GC_PR_BGD
     seeds[nearest < radius] = cv2.GC_PR_FGD
     _press(seeds, distances, labels, max(1.5, SURE_SHARE * radius))
-    part = image[window] if radius < LIGHTNESS_FROM * SIDE else _lab(image[window])
+    part = image[window] if radius < LIGHTNESS_FROM * SIDE else lab(image[window])
     sure = seeds == cv2.GC_FGD
-    found[window] = _touching(_grab_cut(part, seeds), sure)
+    found[window] = _touching(grab_cut(part, seeds), sure)
     return found
 
 
@@ -120,14 +120,14 @@ def _from_box(image: Image, points: Floats, labels: NDArray[np.int32], box: Floa
     seeds[inside & (radius < likely)] = cv2.GC_PR_FGD
     seeds[radius < BOX_SURE] = cv2.GC_FGD
     _press(seeds, [np.hypot(columns - x, rows - y) for x, y in points], labels, 3.0)
-    guess = _grab_cut(_lab(image[window]), seeds)
+    guess = grab_cut(lab(image[window]), seeds)
     ellipse = radius < 1
     failed = guess.sum() < BOX_LEAST * ellipse.sum()  # the object looks like its surroundings
     found[window] = ellipse if failed else guess
     return found
 
 
-def _lab(image: Image) -> Image:
+def lab(image: Image) -> Image:
     """RGB -> CIE Lab, where distances are nearer to what the eye sees."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), np.uint8)
 
@@ -145,7 +145,7 @@ def _press(seeds: Image, distances: list[Floats], labels: NDArray[np.int32], rad
         seeds[distance < max(radius, float(distance.min()) + 1e-3)] = cv2.GC_FGD if label == 1 else cv2.GC_BGD
 
 
-def _grab_cut(image: Image, seeds: Image) -> NDArray[np.bool_]:
+def grab_cut(image: Image, seeds: Image) -> NDArray[np.bool_]:
     """The object in an image (h, w, 3) by GrabCut from starting labels (h, w)."""
     sure = seeds == cv2.GC_FGD
     cv2.setRNGSeed(0)  # GrabCut starts from k-means: the same click must give the same mask

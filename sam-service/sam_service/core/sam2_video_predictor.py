@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
 from sam_service.core.carry import Carry
+from sam_service.core.corrections import within
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import FeatureCache, Frame, ImageEncoder, ImageFeatures
 from sam_service.core.hiera import lighten
@@ -38,7 +39,7 @@ from sam_service.core.memory_tokens import Near, Recall, sine_positions
 from sam_service.core.onednn import hasten
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.salience import Salience
-from sam_service.core.zoom import Detail, Window, cut_out, enlarged, merged, put_back, shrunk, window_around
+from sam_service.core.zoom import Detail, Window, cut_out, put_back, window_around
 from sam_service.errors import InvalidMask
 
 NO_OBJECT_LOGIT = -1024.0
@@ -152,9 +153,13 @@ class Sam2VideoPredictor:
             else:
                 near = self._recall.near(memory, frame.index, memory.directions[frame.index], num_frames)
                 image = self._attend([memory], [near], features, num_frames)
-            decoded = self._decode_points(memory, frame, features, image, prompt, is_start)
-            if self._hints is not None:
-                decoded, detail = self._look_closer(frame, prompt, decoded, None if prompt.fresh else known)
+            earlier = None if prompt.fresh else known
+            if self._hints is None:
+                decoded = self._decode_points(frame, features, image, prompt, earlier, is_start)
+            elif earlier is None or prompt.boxed or not (earlier.logits > 0).any():
+                decoded, detail = self._decode_guesses(self._hints, frame, features, image, prompt, is_start)
+            else:
+                decoded, detail = self._decode_correction(self._hints, frame, features, image, prompt, earlier)
         _check_finite(decoded)
         encoded = self._encode_memory(features, decoded, prompted=True)
         [answer] = self._memories_of(decoded, encoded, sight, memory.directions.get(frame.index))
@@ -219,48 +224,60 @@ class Sam2VideoPredictor:
 
     # Prompts and features -> masks
 
-    def _decode_points(self, memory: ObjectMemory, frame: Frame, features: ImageFeatures, image: Tensor,
-                       prompt: PointPrompt, is_start: bool) -> _Decoded:
+    def _decode_points(self, frame: Frame, features: ImageFeatures, image: Tensor, prompt: PointPrompt,
+                       earlier: FrameMemory | None, is_start: bool) -> _Decoded:
+        """As SAM 2 does it: an earlier answer on the frame goes in as a mask prompt."""
+        device = self._policy.device
+        dense = None
+        if earlier is not None:
+            dense = earlier.logits.to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+        multimask = self._use_multimask(is_start=is_start, num_points=len(prompt.labels))
+        return self._decode(features, image, self._sparse(frame, prompt, 1), dense, multimask=multimask)
+
+    def _decode_guesses(self, make: Hints, frame: Frame, features: ImageFeatures, image: Tensor, prompt: PointPrompt,
+                        is_start: bool) -> tuple[_Decoded, Detail | None]:
+        """Decode first guesses, keep the best, and mend it within the part of the frame around it (`zoom.py`)."""
+        width, height = frame.width, frame.height
+        guesses = make.guesses(features, Window(0, 0, width, height).map(prompt, self.image_size))
+        multimask = self._use_multimask(is_start=is_start, num_points=len(prompt.labels))
+        decoded = self._decode(features, image.expand(len(guesses), -1, -1, -1), self._sparse(frame, prompt, len(guesses)),
+                               guesses, multimask=multimask, hints=make.of_prompt(guesses))
+        best, mixed = make.choose(guesses, decoded.logits, decoded.iou)
+        decoded, logits = decoded.row(best), mixed[0, 0].float().cpu().numpy()
+        window = window_around(logits, prompt, width, height)
+        if window is None or frame.part is None or not bool(decoded.object_score > 0):
+            return replace(decoded, logits=mixed), None
+        mended = make.mended(frame.part(window), window.map(prompt, self.image_size), cut_out(logits, window, width, height))
+        detail = Detail(window, mended)
+        return self._with(decoded, put_back(logits, detail, width, height)), detail
+
+    def _decode_correction(self, make: Hints, frame: Frame, features: ImageFeatures, image: Tensor, prompt: PointPrompt,
+                           earlier: FrameMemory) -> tuple[_Decoded, Detail | None]:
+        """Correct an earlier mask where clicks say so (`corrections.py`); the decoder makes its object pointer and scores."""
+        assert features.pixels is not None
+        width, height = frame.width, frame.height
+        logits, detail = earlier.logits.cpu().numpy(), earlier.detail
+        window = window_around(logits, prompt, width, height)
+        if window is None or frame.part is None:
+            answer = within(Window(0, 0, width, height), features.pixels, prompt, logits, detail, width, height)
+            logits, detail = (logits, detail) if answer is None else (answer, None)
+        elif (answer := within(window, frame.part(window), prompt, logits, detail, width, height)) is not None:
+            detail = Detail(window, answer)
+            logits = put_back(logits, detail, width, height)
+        dense = torch.from_numpy(logits).to(self._policy.device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
+        decoded = self._decode(features, image, self._sparse(frame, prompt, 1), dense, multimask=False,
+                               hints=make.of_prompt(dense))
+        return self._with(decoded, logits), detail
+
+    def _with(self, decoded: _Decoded, logits: NDArray[np.float32]) -> _Decoded:
+        return replace(decoded, logits=torch.from_numpy(logits).to(self._policy.device)[None, None])
+
+    def _sparse(self, frame: Frame, prompt: PointPrompt, count: int) -> tuple[Tensor, Tensor]:
+        """A prompt in pixels of the input, `count` times: (B, 1, P, 2) and (B, 1, P)."""
         device = self._policy.device
         size = torch.tensor([frame.width, frame.height], dtype=torch.float32, device=device)
         points = torch.from_numpy(prompt.points).to(device) / size * self.image_size
-        earlier = None if prompt.fresh else memory.latest(frame.index)
-        dense = guesses = None
-        if self._hints is not None:
-            before = None if earlier is None else earlier.logits
-            dense = guesses = self._hints.guesses(features, PointPrompt(points.cpu().numpy(), prompt.labels), before)
-        elif earlier is not None:
-            dense = earlier.logits.to(device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
-        labels = torch.from_numpy(prompt.labels).to(device)
-        multimask = self._use_multimask(is_start=is_start, num_points=len(labels))
-        count = 1 if dense is None else len(dense)
-        prompts = points.expand(count, 1, -1, -1), labels.expand(count, 1, -1)
-        hints = None if dense is None or self._hints is None else self._hints.of_prompt(dense)
-        decoded = self._decode(features, image.expand(count, -1, -1, -1), prompts, dense, multimask=multimask, hints=hints)
-        if guesses is None:
-            return decoded
-        best, logits = Hints.choose(guesses, decoded.logits, decoded.iou, corrects=len(guesses) == 1)
-        return replace(decoded.row(best), logits=logits)
-
-    def _look_closer(self, frame: Frame, prompt: PointPrompt, decoded: _Decoded,
-                     earlier: FrameMemory | None) -> tuple[_Decoded, Detail | None]:
-        """Mend the answer to a prompt (1 object) within the part of the frame around it; see `zoom.py`."""
-        device, width, height = decoded.logits.device, frame.width, frame.height
-        logits = decoded.logits[0, 0].float().cpu().numpy()
-        detail = None
-        if earlier is not None:
-            logits = merged(earlier.logits.cpu().numpy(), logits, Window(0, 0, width, height).map(prompt, len(logits)))
-        window = window_around(logits, prompt, width, height)
-        if window is not None and frame.part is not None and bool(decoded.object_score > 0):
-            answer = Hints.mended(frame.part(window), window.map(prompt, self.image_size),
-                                  cut_out(logits, window, width, height))
-            if earlier is not None:
-                before = enlarged(earlier.logits.cpu().numpy(), earlier.detail, width, height, width, height)
-                before = shrunk(before[window.y0:window.y1, window.x0:window.x1], len(logits))
-                answer = merged(before, answer, window.map(prompt, len(logits)))
-            detail = Detail(window, answer)
-            logits = put_back(logits, detail, width, height)
-        return replace(decoded, logits=torch.from_numpy(logits).to(device)[None, None]), detail
+        return points.expand(count, 1, -1, -1), torch.from_numpy(prompt.labels).to(device).expand(count, 1, -1)
 
     def _decode(self, features: ImageFeatures, image: Tensor, points: tuple[Tensor, Tensor] | None, dense: Tensor | None,
                 *, multimask: bool, hints: Tensor | None = None) -> _Decoded:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from sam_service.core.prompts import POSITIVE, PointPrompt
 
 MARGIN = 0.35  # around the object, as a share of its larger side
-LEAST, MOST = 0.12, 0.7  
-NEAR = 2.0  # cells of the logits: how far from a click what it corrects may begin
+LEAST, MOST = 0.12, 0.7  # share of the frame that a window has; an object that would need more is not looked at closer
 FINER = 4  # the answers are put together on a grid so many times as fine as the logits
 
 Floats = NDArray[np.float32]
@@ -98,24 +97,3 @@ def enlarged(logits: Floats, detail: Detail | None, width: int, height: int, col
         if x1 > x0 and y1 > y0:
             whole[y0:y1, x0:x1] = cv2.resize(detail.logits, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
     return whole
-
-
-def merged(earlier: Floats, answer: Floats, prompt: PointPrompt) -> Floats:
-    """A corrected answer (s, s) that leaves alone what no click of the prompt, in cells of it, has to do with.
-
-    Of the places where answer and earlier answer differ, those count that hang together with one within NEAR of a click that
-    the earlier answer got wrong (progressive merge: FocalClick, Chen et al., CVPR 2022). Where it got none wrong, all count.
-    """
-    points, labels = prompt.clicks
-    side = answer.shape[0]
-    cells = points.astype(int).clip(0, side - 1)
-    inside = ((points >= 0) & (points <= side)).all(axis=1)
-    wrong = inside & ((earlier[cells[:, 1], cells[:, 0]] > 0) != (labels == POSITIVE))
-    if not wrong.any():
-        return answer
-    differs = ((answer > 0) != (earlier > 0)).astype(np.uint8)
-    _, parts = cv2.connectedComponents(differs, connectivity=4)
-    rows, columns = np.mgrid[:side, :side].astype(np.float32) + 0.5
-    near = np.minimum.reduce([np.hypot(columns - x, rows - y) for x, y in points[wrong]]) <= NEAR
-    kept = np.isin(parts, np.setdiff1d(parts[near], [0]))
-    return np.asarray(np.where((differs > 0) & ~kept, earlier, answer), np.float32)

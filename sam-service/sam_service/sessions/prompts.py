@@ -69,7 +69,7 @@ def merge(earlier: Prompt | None, new: Prompt, *, replace: bool) -> Prompt:
     if len(points) > MAX_POINTS:
         raise InvalidPrompt(f"an object takes at most {MAX_POINTS} points on a frame, and would have {len(points)}",
                             field="points")
-    return PointPrompt(points, np.concatenate([box.labels[kept], earlier_labels, new_labels]))
+    return PointPrompt(points, np.concatenate([box.labels[kept], earlier_labels, new_labels]), boxed=new.box is not None)
 
 
 def _points(raw: PromptInput, width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
