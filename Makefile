@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # address of PyTorch's CPU wheels (PyTorch's own "Get Started" page names it) to get the small build.
 TORCH_INDEX ?=
 PORT ?= 8002
+# Processes that run the tests side by side, each with services of its own.
+TEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: install demo serve test test-all check audit bench train clean
@@ -25,10 +27,10 @@ serve: install
 	$(BIN)/sam-service serve --port $(PORT)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-all: install
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m ''
 
 check: install
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -99,7 +100,13 @@ def stored_bytes(data: Path) -> float:
         return float(database.execute("SELECT avg(length(counts)) FROM masks").fetchone()[0])
 
 
-def measure(client: SamClient, video: Path, data: Path, options: argparse.Namespace) -> dict[str, object]:
+def peak_mb(process: subprocess.Popen[bytes]) -> int | None:
+    """Highest resident memory of a process so far, MiB; None where there is no /proc."""
+    status = Path(f"/proc/{process.pid}/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024 if status.exists() else None
+
+
+def measure(client: SamClient, video: Path, data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Open, click, propagate; seconds, frames per second and resident memory. With `--again` a correction and once more."""
     health = client.wait_ready()
     with client.open_video(video, max_frames=options.max_frames) as session:
@@ -112,7 +119,7 @@ def measure(client: SamClient, video: Path, data: Path, options: argparse.Namesp
             session.add_object(points=[point])
             clicks.append(round((time.perf_counter() - started) * 1000, 1))
         run = propagate(client, session, options.mask_format)
-        report = {
+        report: dict[str, Any] = {
             "model": health["model"], "threads": health["threads"], "objects": options.objects,
             "mask_format": options.mask_format, "frame": [session.width, session.height], "frames": len(run.times),
             "first_click_ms": clicks[0],
@@ -153,6 +160,7 @@ def main() -> None:
             with SamClient(url) as client:
                 video = options.video or render(folder / "clip.mp4", options.max_frames)
                 report = measure(client, video, folder / "data", options)
+                report["peak_rss_mb"] = peak_mb(process)
         finally:
             process.terminate()
             process.wait()

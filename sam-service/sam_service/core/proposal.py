@@ -56,8 +56,9 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
 
     if only is not None:
         return guess(settings[only])[None]
-    with ThreadPoolExecutor(len(settings)) as threads:  # GrabCut lets go of Python's lock
-        return np.stack(list(threads.map(guess, settings)))
+    with ThreadPoolExecutor(len(settings)) as threads:  # GrabCut lets go of Python's lock; the largest takes longest
+        jobs = {setting: threads.submit(guess, setting) for setting in sorted(settings, reverse=True)}
+        return np.stack([jobs[setting].result() for setting in settings])
 
 
 def refined(image_rgb: Image, points: Floats, labels: NDArray[np.int32], earlier: Floats) -> Floats:
