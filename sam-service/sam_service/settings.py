@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     max_image_size: int = Field(1024, ge=128, description="largest input size, pixels, that a client may ask for")
     session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
     max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")
-    feature_cache_mb: int = Field(128, ge=0, description="image features kept in memory, MiB")
+    feature_cache_mb: int = Field(64, ge=0, description="image features kept in memory, MiB")
     feature_disk_mb: int = Field(4096, ge=0, description="image features kept on disk, MiB, so that a second propagation "
                                                          "encodes no frame again; 0: none")
     memory_spill_mb: int = Field(4096, ge=0, description="tracking memory kept on disk for each session, MiB")
