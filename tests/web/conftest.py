@@ -13,9 +13,9 @@ from tests.web.studio import ARGUMENTS, WAIT_MS, Studio, find_browser
 OpenStudio = Callable[..., Studio]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, where it is installed."""
+    """Chromium, where it is installed. It ends with each file: while it runs, Playwright keeps an event loop in this thread."""
     path = find_browser()
     if path is None:
         pytest.skip("no Chromium on PATH; install it (Debian: `apt-get install chromium`) or name one in CHROMIUM_PATH")
