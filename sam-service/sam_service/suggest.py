@@ -14,31 +14,47 @@ from sam_service.client import SamClient, ServiceProblem, VideoSession
 SIDE = 256
 CANDIDATES = 6
 LATER_FRAMES = (4, 8)
+TRIED_FRAMES = 16  # over which each candidate is tracked
+LEAST_SHARE, MOST_SHARE = 0.002, 0.4  # of the frame
+MOST_CONTRAST = 3.0  # in motion, between a mask and the rest
+GOOD_SHARE = 0.01  # of the frame; smaller ones count for less
+CUT_OFF = 0.5  # what a mask counts for that the edge of the frame cuts off
 
 
 def suggest_point(client: SamClient, video: Path) -> tuple[float, float]:
     """A point [x, y] in pixels on frame 0 of a video, tried out in a short session of its own."""
-    with client.open_video(video, max_frames=max(LATER_FRAMES) + 1) as session:
+    with client.open_video(video, max_frames=TRIED_FRAMES) as session:
         return _best_point(session)
 
 
 def _best_point(session: VideoSession) -> tuple[float, float]:
-    """Of the places that move most, the one with the best mask of a sensible size."""
+    """Of the places that move most, the one with the best mask of a sensible size, on frame 0 and tracked on."""
     motion = _motion(session)
-    best, best_rate = (session.width / 2, session.height / 2), -1.0
-    for x, y in _peaks(motion):
+    points, rates = {}, {}
+    for number, (x, y) in enumerate(_peaks(motion), 1):
         point = ((x + 0.5) * session.width / SIDE, (y + 0.5) * session.height / SIDE)
-        found = session.add_object(points=[point], labels=[1])
-        session.remove_object(found.object_id)
+        found = session.add_object(points=[point], labels=[1], object_id=number)
         share = found.area / (session.width * session.height)
-        if not found.area or not 0.002 <= share <= 0.4:
+        if not LEAST_SHARE <= share <= MOST_SHARE:
+            session.remove_object(number)
             continue
-        inside = cv2.resize(found.mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0
-        contrast = float(motion[inside].mean() / (motion[~inside].mean() + 1e-3)) if inside.any() else 0.0
-        rate = found.score * min(contrast, 8.0)
-        if rate > best_rate:
-            best, best_rate = point, rate
-    return best
+        points[number], rates[number] = point, _rate(found.mask, motion) * found.score * min(1.0, share / GOOD_SHARE) ** 0.5
+    if not points:
+        return session.width / 2, session.height / 2
+    for _ in session.propagate(masks=False):
+        pass
+    for number, track in session.tracks().items():
+        steady = float(track.area.min() / max(1, track.area.max()))
+        rates[number] *= float((track.score * track.object_score).mean()) * steady
+    return points[max(rates, key=lambda number: rates[number])]
+
+
+def _rate(mask: NDArray[np.bool_], motion: NDArray[np.float32]) -> float:
+    """How much more a mask (H, W) moves than the rest; less where the edge of the frame cuts it off."""
+    inside = cv2.resize(mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0
+    contrast = float(motion[inside].mean() / (motion[~inside].mean() + 1e-3)) if inside.any() else 0.0
+    edges = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+    return min(contrast, MOST_CONTRAST) * (CUT_OFF if edges else 1.0)
 
 
 def _motion(session: VideoSession) -> NDArray[np.float32]:
