@@ -80,15 +80,17 @@ def main() -> None:
     parser.add_argument("--max-frames", type=int, default=120)
     parser.add_argument("--mask-format", choices=("png", "rle", "polygons", "none"), default="png")
     parser.add_argument("--image-size", type=int)
+    parser.set_defaults(again=False)
     options = parser.parse_args()
     clock = Clock()
     for name, owner, attribute in PARTS:
         setattr(owner, attribute, clock.around(name, getattr(owner, attribute)))
-    with tempfile.TemporaryDirectory() as folder, \
-            local_service(Settings(sam2_image_size=options.image_size, log_level="warning")) as url, SamClient(url) as client:
-        video = options.video or render(Path(folder) / "clip.mp4", options.max_frames)
-        report = measure(client, video, options.objects, options.max_frames, options.mask_format)
-        count = int(str(report["frames"]))
+    settings = Settings(sam2_image_size=options.image_size, log_level="warning")
+    with tempfile.TemporaryDirectory() as name:
+        folder, data = Path(name), Path(name) / "data"
+        with local_service(settings, data_dir=data) as url, SamClient(url) as client:
+            report = measure(client, options.video or render(folder / "clip.mp4", options.max_frames), data, options)
+    count = int(str(report["frames"]))
     table = {name: round(clock.seconds[name] / count * 1000, 2) for name, _, _ in PARTS}
     print(json.dumps({"frames_per_second": report["frames_per_second"], "objects": options.objects,
                       "milliseconds_per_frame": table}, indent=1))

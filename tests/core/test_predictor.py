@@ -42,3 +42,18 @@ def test_a_prompt_of_the_log_is_answered_once(tmp_path: Path) -> None:
     second.restore()
     assert np.array_equal(ask(second, prompt(90, 70, 1, 2)), corrected)
     assert not np.array_equal(ask(second, replace(prompt(90, 70, 1, 2), sequence=3)), corrected)
+
+
+def test_a_box_on_a_tracked_frame_says_anew_where_the_object_is() -> None:
+    picture = np.full((SIDE, SIDE, 3), 60, np.uint8)
+    cv2.circle(picture, (32, 40), 16, (220, 160, 50), -1)
+    cv2.circle(picture, (96, 80), 16, (60, 160, 220), -1)
+    engine = Sam2VideoPredictor(load_model("nano", image_size=SIDE).model, choose_device("cpu"), hints=True)
+    bank = MemoryBank("a")
+    frames = [Frame(index, SIDE, SIDE, lambda: picture, lambda _: picture) for index in range(2)]
+    engine.step(bank, frames[0], prompts={1: prompt(32, 40, 1, 1)}, num_frames=2)
+    [tracked] = engine.step(bank, frames[1], track=[1], num_frames=2)
+    box = PointPrompt(np.array([[78, 62], [114, 98]], np.float32), np.array([2, 3], np.int32), boxed=True, sequence=2)
+    [boxed] = engine.step(bank, frames[1], prompts={1: box}, num_frames=2)
+    assert (tracked.logits > 0)[10, 8] and not (tracked.logits > 0)[20, 24]
+    assert (boxed.logits > 0)[20, 24] and not (boxed.logits > 0)[10, 8]

@@ -46,3 +46,10 @@ def test_points_after_a_mask_stand_alone() -> None:
 
 def test_fractions_become_pixels() -> None:
     assert prompt(points=[[0.5, 1.0]], normalized=True).points.tolist() == [[50, 50]]
+
+
+def test_a_box_is_news_with_the_prompt_that_it_came_with() -> None:
+    clicks = check_prompt(PromptInput(points=[[3, 4]]), 20, 10)
+    box = check_prompt(PromptInput(box=[1, 2, 8, 9]), 20, 10)
+    told = [merge(None, box, replace=False), merge(clicks, box, replace=False), merge(box, clicks, replace=False)]
+    assert [isinstance(prompt, PointPrompt) and prompt.boxed for prompt in told] == [True, True, False]

@@ -20,7 +20,7 @@ class PointPrompt:
     points: (P, 2) float32, x and y in pixels of the session's frame.
     labels: (P,) int32, 1 positive, 0 negative, 2 and 3 the corners of a box.
     fresh: start over, without the mask that the frame had so far.
-    boxed: the box came just now, on top of an earlier prompt.
+    boxed: the box came just now; it says anew where the object is, whatever mask there was.
     sequence: which entry of the session's log it is, 0 for none. Answered once: asked again, it gives the answer remembered.
     """
 

@@ -44,7 +44,7 @@ def check_prompt(raw: PromptInput, width: int, height: int) -> Prompt:
         labels = np.concatenate([np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.int32), labels])
     if len(points) == 0:
         raise InvalidPrompt("a prompt needs `points`, a `box` or a `mask`", field="points")
-    return PointPrompt(points, labels)
+    return PointPrompt(points, labels, boxed=raw.box is not None)
 
 
 def is_positive(prompt: Prompt) -> bool:
@@ -60,7 +60,7 @@ def merge(earlier: Prompt | None, new: Prompt, *, replace: bool) -> Prompt:
     if isinstance(new, MaskPrompt):
         return new
     if replace or not isinstance(earlier, PointPrompt):
-        return PointPrompt(new.points, new.labels, fresh=replace)
+        return PointPrompt(new.points, new.labels, fresh=replace, boxed=new.boxed)
     box = new if new.box is not None else earlier
     kept = box.labels >= BOX_TOP_LEFT
     earlier_points, earlier_labels = earlier.clicks
@@ -69,7 +69,7 @@ def merge(earlier: Prompt | None, new: Prompt, *, replace: bool) -> Prompt:
     if len(points) > MAX_POINTS:
         raise InvalidPrompt(f"an object takes at most {MAX_POINTS} points on a frame, and would have {len(points)}",
                             field="points")
-    return PointPrompt(points, np.concatenate([box.labels[kept], earlier_labels, new_labels]), boxed=new.box is not None)
+    return PointPrompt(points, np.concatenate([box.labels[kept], earlier_labels, new_labels]), boxed=new.boxed)
 
 
 def _points(raw: PromptInput, width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
