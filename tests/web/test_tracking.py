@@ -96,7 +96,7 @@ def test_a_range_is_tracked_both_ways_from_its_prompt(studio: Studio, video: Vid
     studio.press("i", ".", ".", ".", ".", ".", ".", ".", "o")
     expect(studio.page.locator("#range-label")).to_have_text("6 – 13")
     studio.press("r")
-    expect(studio.page.locator("#track-note")).to_have_text(re.compile("^4 frames in "))
+    expect(studio.page.locator("#track-note")).to_have_text(re.compile("^8 frames in "))
     assert video.state()["frames_with_masks"] == list(range(6, 14))
 
 

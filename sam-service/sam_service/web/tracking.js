@@ -3,6 +3,7 @@
 import { post } from "./api.js";
 import { announce, tell } from "./say.js";
 
+const NOTHING = { done: 0, seconds: 0 };
 const byId = (id) => document.getElementById(id);
 
 /** Starts and shows propagations of a session. */
@@ -11,6 +12,7 @@ export class Tracking {
     this.session = session;
     this.failed = failed;
     this.legs = []; // propagations that are still to come after the one that runs
+    this.before = NOTHING; // of those that are over
     this.note = byId("track-note");
     byId("follow").checked = true;
     session.on("job", (what) => this.onJob(what));
@@ -29,6 +31,7 @@ export class Tracking {
     if (session.job) return;
     if (!this.promptedFrames.length) return tell("Click an object first; then it can be tracked.");
     this.note.textContent = "";
+    this.before = NOTHING;
     this.legs = this.plan(kind);
     this.next();
   }
@@ -77,19 +80,26 @@ export class Tracking {
     if (what === "running") {
       this.note.textContent = "";
       announce("Tracking");
-    } else if (what === "done") {
-      this.say(`${ended.done} frames in ${ended.elapsed_s.toFixed(1)} s, ${ended.frames_per_second.toFixed(1)} a second.`);
-      this.next();
-    } else if (what === "cancelled") {
-      this.say(`Cancelled after ${ended.done} frames, which are kept.`);
-    } else if (what === "failed") {
-      this.legs = [];
-      this.failed(new Error(ended.error?.detail ?? "The propagation failed."));
-    } else if (what === "lost") {
-      this.legs = [];
-      this.say("Tracking ended while the connection was lost; the frames that were done are kept.");
+    } else if (what !== "frame") {
+      this.onEnd(what, this.before.done + (ended?.done ?? 0), this.before.seconds + (ended?.elapsed_s ?? 0));
     }
     this.render();
+  }
+
+  /** A job is over; done and seconds are those of its earlier legs as well. */
+  onEnd(what, done, seconds) {
+    if (what === "done" && this.legs.length) {
+      this.before = { done, seconds };
+      this.next();
+      return;
+    }
+    this.legs = [];
+    this.before = NOTHING;
+    const rate = (done / Math.max(seconds, 0.001)).toFixed(1);
+    if (what === "done") this.say(`${done} frames in ${seconds.toFixed(1)} s, ${rate} a second.`);
+    else if (what === "cancelled") this.say(`Cancelled after ${done} frames, which are kept.`);
+    else if (what === "failed") this.failed(new Error(this.session.ended.error?.detail ?? "The propagation failed."));
+    else if (what === "lost") this.say("Tracking ended while the connection was lost; the frames that were done are kept.");
   }
 
   say(text) {
