@@ -25,7 +25,8 @@ class Batch:
     """T frames of B clips with O prompted objects among them.
 
     pixels (B, T, 3, S, S) normalised; owner (O,), the clip of each object; targets (T, O, 1, S/4, S/4) in 0..1;
-    points (O, P, 2) and labels (O, P), prompts of frame 0; proposals (O, 1, S/4, S/4), or None when withheld;
+    points (O, P, 2) and labels (O, P), prompts of frame 0; proposals (O, K, S/4, S/4), all guesses at an image and one of them
+    for a clip, or None when withheld;
     flows (T - 1, B, S/4, S/4, 2), from each frame but the first back to the one before, in pixels of that grid.
     """
 
@@ -54,18 +55,21 @@ def draw(pool: Pool, rng: np.random.Generator, clips: int, frames: int, size: in
     step = 1 if frames == 1 else int(rng.integers(1, 1 + longest))
     times = np.stack([first + step * t for t in range(frames)], 1)  # (B, T)
     kind = int(rng.random() < 0.3)
+    guesses = np.split(np.arange(sum(KINDS.values())), np.cumsum(list(KINDS.values()))[:-1])[kind]
+    if frames > 1:
+        guesses = rng.choice(guesses, 1)
     picked: Arrays = {
         "frames": drawn["frames"][each[:, None], times],
         "covers": drawn["covers"][each[:, None], times],
         "flows": drawn["flows"][each[:, None], STRIDES.index(step), times[:, :-1]].astype(np.float32),
-        "proposals": drawn["proposals"][each, late, :, kind],
+        "proposals": drawn["proposals"][each, late][:, :, guesses],
         "points": drawn["boxes" if kind else "clicks"][each, late].reshape(clips, -1, 2 if kind else 1, 2),
     }
     picked = _augmented(rng, picked)
     owner, member = np.nonzero(drawn["present"][each, late])
     covers = picked["covers"][owner, :, member].swapaxes(0, 1)
     points = torch.from_numpy(picked["points"][owner, member] * (size / SIZE)).float()
-    proposals = torch.from_numpy(picked["proposals"][owner, member]).float()[:, None] * (LIMIT / 127)
+    proposals = torch.from_numpy(picked["proposals"][owner, member]).float() * (LIMIT / 127)
     return Batch(
         pixels=_coloured(rng, normalise(torch.from_numpy(_resized(picked["frames"], size)))),
         owner=torch.from_numpy(owner),
@@ -74,7 +78,7 @@ def draw(pool: Pool, rng: np.random.Generator, clips: int, frames: int, size: in
         labels=torch.tensor([2, 3] if kind else [1], dtype=torch.int32).expand(len(points), -1),
         proposals=None if rng.random() < withhold else _scaled(proposals, size // 4),
         flows=_flows(picked["flows"], size // 4),
-        kind=KINDS[kind],
+        kind=list(KINDS)[kind],
     )
 
 

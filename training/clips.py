@@ -14,6 +14,7 @@ from training.textures import SIZE, Image, TextureBank
 FRAMES = 10
 TARGETS = 3  # objects of a clip whose masks are kept
 CUTOUT_SHARE = 0.5  # of the objects, where there are cut-outs
+TURN_SHARE = 0.15  # of the clips, in which the camera turns away
 SHIFT = 4  # fractional bits of drawn vertices
 Pixels = NDArray[np.float32]
 
@@ -35,15 +36,17 @@ class Actor:
     sway: Floats = field(default_factory=lambda: np.zeros(2))
     phase: float = 0.0
     back: float = np.inf  # when it turns round and retraces its path
+    camera: Floats = field(default_factory=lambda: np.zeros((FRAMES, 2)))  # how far the camera has turned, for each frame
     cutout: Image | None = None  # drawn in the place of the parts
 
     def draw(self, time: float) -> tuple[Pixels, Pixels]:
         """Coverage (SIZE, SIZE) in 0..1 at `time`, and colour (SIZE, SIZE, 3) where there is coverage."""
+        seen_from = np.array([np.interp(time, range(FRAMES), along) for along in self.camera.T])
         time = min(time, 2 * self.back - time)
         scale = self.size * np.exp(self.zoom * time)
         squash = np.diag([1 / self.squash, 1.0])
         matrix = squash @ rotation(self.angle + self.turn * time) * scale
-        centre = self.centre + self.velocity * time + self.sway * np.sin(0.3 * time + self.phase)
+        centre = self.centre + self.velocity * time + self.sway * np.sin(0.3 * time + self.phase) - seen_from
         if self.cutout is not None:
             return _pasted(self.cutout, matrix, centre, self.size)
         cover: Image = np.zeros((SIZE, SIZE), np.uint8)
@@ -149,6 +152,13 @@ def _leave(rng: np.random.Generator, actor: Actor) -> None:
         actor.back = rng.uniform(3, FRAMES - 2)
 
 
+def _turn_camera(rng: np.random.Generator) -> Floats:
+    """How far a camera has turned (FRAMES, 2) that leaves part of what it saw, or all of it, behind from some frame on."""
+    start, end = np.sort(rng.uniform(0, FRAMES, 2))
+    share = ((np.arange(FRAMES) - start) / max(1.0, end - start)).clip(0, 1)
+    return np.asarray(share[:, None] * rotation(rng.uniform(0, 2 * np.pi))[0] * rng.uniform(0.3, 1.1) * SIZE)
+
+
 def _cast(rng: np.random.Generator, bank: TextureBank) -> list[Actor]:
     """The objects of a clip; the first TARGETS (or fewer) are followed. The drawing order is chosen elsewhere."""
     squash = float(rng.choice([16 / 9, 16 / 9, 4 / 3, 1.0, 9 / 16]))
@@ -181,6 +191,12 @@ def _backgrounds(rng: np.random.Generator, bank: TextureBank) -> list[Image]:
         warp[:, 2] = warp[:, 2] + drift * time
         images.append(np.asarray(cv2.warpAffine(texture, warp, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT), np.uint8))
     return images
+
+
+def _shifted(background: Image, by: Floats) -> Image:
+    """What a camera sees that has turned by so many pixels (x, y); beyond its sides a background is mirrored."""
+    warp = np.hstack([np.eye(2), -by[:, None]])
+    return np.asarray(cv2.warpAffine(background, warp, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT), np.uint8)
 
 
 def _degrade(rng: np.random.Generator, frames: list[Pixels]) -> list[Image]:
@@ -224,9 +240,14 @@ def make_clip(rng: np.random.Generator, bank: TextureBank) -> Clip:
     # The order decides who is in front; what crosses was made last and is usually drawn in front.
     actors = [actors[i] for i in order] if rng.random() < 0.6 else actors[::-1]
     shutter = (0.0, 0.35, 0.7) if rng.random() < 0.2 else (0.0,)
+    camera = _turn_camera(rng) if rng.random() < TURN_SHARE else np.zeros((FRAMES, 2))
+    for actor in actors:
+        actor.camera = camera
     frames: list[Pixels] = []
     covers: list[Pixels] = []
     for time, background in enumerate(_backgrounds(rng, bank)):
+        if camera[time].any():
+            background = _shifted(background, camera[time])
         shots = [_render(background, actors, targets, time + offset) for offset in shutter]
         frames.append(np.asarray(np.mean([image for image, _ in shots], 0), np.float32))
         covers.append(np.asarray(np.mean([cover for _, cover in shots], 0), np.float32))

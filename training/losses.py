@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from sam_service.core.hints import mixed, worths
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +14,7 @@ from training.step import Decoded
 VISIBLE_SHARE = 0.001  # of the frame; below it an object counts as absent
 BCE_WEIGHT, DICE_WEIGHT, IOU_WEIGHT, SCORE_WEIGHT = 8.0, 1.0, 0.4, 0.6
 ABSENT_WEIGHT = 3.0  # of an object that is not there, in the score: few are
+CHOICE_WEIGHT, CHOICE_TEMPERATURE = 4.0, 0.05
 EDGE_WEIGHT = 2.0  # of a pixel at an outline, on top of the one that every pixel has
 
 
@@ -58,3 +60,21 @@ def mask_loss(decoded: Decoded, target: Tensor) -> Loss:
     total = total + IOU_WEIGHT * (share * (decoded.iou - actual).abs()).sum() / count
     total = total + SCORE_WEIGHT * (torch.where(visible, 1.0, ABSENT_WEIGHT) * score).mean()
     return Loss(total, float((share * actual).sum() / count), int((share > 0).sum()))
+
+
+def choice_loss(every: Decoded, guesses: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """What choosing among K decoded guesses as inference does costs, in IoU, and the rows (O,) that it chooses.
+
+    every: O objects times K guesses, a row each; guesses (O * K, 1, h, w) logits; target (O, 1, h, w). Inference takes the
+    guess of highest worth; here each is taken with its share of a softmax, so that the expected loss has a gradient.
+    """
+    count = len(guesses) // len(target)
+    with torch.no_grad():
+        answers = mixed(guesses, every.logits)
+        actual = overlap(answers, target.repeat_interleave(count, 0)).view(-1, count)
+    worth = worths(guesses, every.logits.detach(), every.iou).view(-1, count)
+    regret = actual.amax(1, keepdim=True) - actual
+    share = present(target).float()
+    loss = ((worth / CHOICE_TEMPERATURE).softmax(1) * regret).sum(1) * share
+    rows = torch.arange(len(target), device=target.device) * count + worth.argmax(1)
+    return loss.sum() / share.sum().clamp(min=1), rows

@@ -27,7 +27,7 @@ from training.prompts import LEAST_AREA, box_around, click_inside
 from training.textures import SIZE, TextureBank
 
 SIDE = SIZE // 4  # of masks and proposals
-KINDS = ("click", "box")
+KINDS = {"click": len(CLICK_RADII), "box": len(BOX_SCALES)}  # prompts, and how many first guesses there are for each
 PROMPTED = 2  # frames of each clip with prompts: the first, and a later one
 STRIDES = (1, 2)  # frames between two for which there is a flow
 ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -37,7 +37,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "present": ((PROMPTED, TARGETS), "bool"),  # whether there is a prompt
     "clicks": ((PROMPTED, TARGETS, 2), "float32"),
     "boxes": ((PROMPTED, TARGETS, 4), "float32"),
-    "proposals": ((PROMPTED, TARGETS, len(KINDS), SIDE, SIDE), "int8"),  # logits in steps of LIMIT / 127
+    "proposals": ((PROMPTED, TARGETS, sum(KINDS.values()), SIDE, SIDE), "int8"),  # logits in steps of LIMIT / 127
     "flows": ((len(STRIDES), FRAMES - 1, SIDE, SIDE, 2), "float16"),  # to each frame t + stride from t; pixels of SIDE
     "filled": ((), "bool"),
 }
@@ -90,10 +90,10 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
             out["clicks"][p, k] = click = click_inside(rng, mask)
             out["boxes"][p, k] = box = box_around(rng, mask)
             none = np.zeros((0, 2), np.float32)
-            one, any_radius, any_scale = np.ones(1, np.int32), rng.integers(len(CLICK_RADII)), rng.integers(len(BOX_SCALES))
+            one = np.ones(1, np.int32)
             guesses = (
-                proposals(clip.frames[frame], click[None], one, only=int(any_radius)),
-                proposals(clip.frames[frame], none, one[:0], box, only=int(any_scale)),
+                proposals(clip.frames[frame], click[None], one),
+                proposals(clip.frames[frame], none, one[:0], box),
             )
             out["proposals"][p, k] = np.round(np.concatenate(guesses) * (127 / LIMIT)).astype(np.int8)
     return out

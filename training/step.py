@@ -49,6 +49,10 @@ class Decoded:
     score: Tensor
     token: Tensor
 
+    def of(self, index: Tensor) -> Decoded:
+        """The rows that `index` names."""
+        return Decoded(self.logits[index], self.iou[index], self.score[index], self.token[index])
+
     def gated(self) -> Tensor:
         """The logits as inference reports them: NO_OBJ_SCORE where the object is judged absent."""
         return torch.where(self.score[:, None, None, None] > 0, self.logits, NO_OBJ_SCORE)

@@ -102,12 +102,14 @@ FROM_CHECKPOINT = Course(
 POLISH = replace(
     FROM_CHECKPOINT,
     stages=(
-        Stage(until=0.65, size=256, images=10, frames=4, clips=2, image_share=0.5, truth=(0.2, 0.0)),
-        Stage(until=1.00, size=256, images=8, frames=7, clips=2, image_share=0.5),
+        Stage(until=0.55, size=256, images=8, frames=4, clips=2, image_share=0.55, truth=(0.2, 0.0)),
+        Stage(until=1.00, size=256, images=8, frames=7, clips=2, image_share=0.55),
     ),
-    rate=4e-4,
-    correct=0.5,
-    seed=3,
+    rate=5e-4,
+    correct=0.2,
+    withhold=0.25,
+    seed=4,
+    frozen=("vision_encoder.stem", "vision_encoder.stages.0"),
 )
 COURSES = {"whole": FROM_NOTHING, "further": FROM_CHECKPOINT, "polish": POLISH}
 

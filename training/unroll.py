@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Sam2VideoModel
 
 from training.batch import Batch
-from training.losses import Loss, mask_loss, present
+from training.losses import CHOICE_WEIGHT, Loss, choice_loss, mask_loss, present
 from training.step import Decoded, Features, Memory, corrected, encode, memorise, prompted, tracked
 
 TRUTH_LOGIT = 10.0  # size of the logits made of true masks
@@ -58,11 +58,22 @@ def _depth(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 def image_step(model: Sam2VideoModel, batch: Batch, corrections: int) -> Outcome:
     """Single frames: the first prompt, then further clicks, each with the earlier logits as mask prompt."""
-    features = encode(model, batch.pixels[:, 0]).of(batch.owner)
-    target, points, labels = batch.targets[0], batch.points, batch.labels
-    first = decoded = prompted(model, features, points, labels, batch.proposals)
-    loss = again = mask_loss(decoded, target)
-    total = loss.total
+    encoded = encode(model, batch.pixels[:, 0])
+    features, target, points, labels = encoded.of(batch.owner), batch.targets[0], batch.points, batch.labels
+    if batch.proposals is None:
+        first = decoded = prompted(model, features, points, labels)
+        loss = again = mask_loss(decoded, target)
+        total = loss.total
+    else:
+        count = batch.proposals.shape[1]
+        each = torch.arange(len(target), device=target.device).repeat_interleave(count)
+        guesses = batch.proposals.flatten(0, 1)[:, None]
+        every = prompted(model, encoded.of(batch.owner[each]), points[each], labels[each], guesses)
+        regret, best = choice_loss(every, guesses, target)
+        first = decoded = every.of(best)
+        again = mask_loss(first, target)
+        total = mask_loss(every, target[each]).total + CHOICE_WEIGHT * regret
+        loss = again
     for _ in range(corrections):
         click = correction(decoded, target)
         points, labels = torch.cat([points, click[0]], 1), torch.cat([labels, click[1]], 1)

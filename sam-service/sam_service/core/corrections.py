@@ -9,6 +9,8 @@ W, H: the session's frame in pixels. s: side of the model's logits.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -72,11 +74,16 @@ def _one(mask: Mask, colours: Image, soft: Floats, point: Floats, against: Float
     free = np.ones(distance.shape, np.bool_)
     for x, y in against:
         free &= np.hypot(columns - x, rows - y) >= LEAST_SURE
-    best, change = np.inf, np.zeros(distance.shape, np.bool_)
-    for sure, likely in SURE_AND_LIKELY:
-        radii = max(LEAST_SURE, sure * depth), max(LEAST_LIKELY, likely * depth)
+
+    def attempt(size: tuple[float, float]) -> tuple[Mask, float]:
+        radii = max(LEAST_SURE, size[0] * depth), max(LEAST_LIKELY, size[1] * depth)
         found = _change(colours[view], right[view], distance, free & (distance < reach), radii, add=add)
-        cost = _roughness(soft[view], mask[view] ^ found, found)
+        return found, _roughness(soft[view], mask[view] ^ found, found)
+
+    with ThreadPoolExecutor(len(SURE_AND_LIKELY)) as threads:  # GrabCut lets go of Python's lock
+        attempts = list(threads.map(attempt, SURE_AND_LIKELY))
+    best, change = np.inf, np.zeros(distance.shape, np.bool_)
+    for found, cost in attempts:
         if found.any() and cost < best and (add or found.sum() <= MOST_LOST * mask.sum()):
             best, change = cost, found
     out = mask.copy()

@@ -26,9 +26,28 @@ from sam_service.core.prompts import PointPrompt
 from sam_service.core.proposal import proposals, refined
 
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
+LARGER = 0.0075  # what an answer e times as large as another is worth; a hair, for answers that are otherwise rated alike
 GUESS_SHARE = 0.5  # of a first guess's logits in the answer
 UNMENDED_SHARE = 0.25  # of the network's logits in an answer that was mended at a closer look
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
+
+
+def worths(guesses: Tensor, logits: Tensor, iou: Tensor) -> Tensor:
+    """What each of K answers (K, 1, s, s) that were decoded from guesses (K, 1, s, s) is worth, given its predicted IoU (K,).
+
+    The predicted IoU alone prefers masks that leave their guess; so agreement of the two counts as well. Of a part and the
+    whole of a thing, rated alike, the whole is more often meant.
+    """
+    drawn, guessed = logits > 0, guesses > 0
+    union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
+    share = mixed(guesses, logits).gt(0).float().mean((1, 2, 3))
+    return iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union + LARGER * (share + 1e-4).log()
+
+
+def mixed(guesses: Tensor, logits: Tensor) -> Tensor:
+    """Answers (K, 1, s, s) with their guesses mixed in; an empty answer stays empty."""
+    drawn = (logits > 0).flatten(1).any(1)[:, None, None, None]
+    return logits + GUESS_SHARE * guesses * drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +84,11 @@ class Hints:
 
     @staticmethod
     def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:
-        """Which of K decoded guesses to answer with, and its logits (1, 1, s, s), the guess mixed in.
-
-        The predicted IoU (K,) alone prefers masks that leave their guess; so agreement of the two counts as well.
-        """
-        drawn, guessed = logits > 0, guesses > 0
-        union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
-        best = int((iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union).argmax())
+        """Which of K decoded guesses to answer with, given their predicted IoU (K,), and its logits (1, 1, s, s), the guess
+        mixed in."""
+        best = int(worths(guesses, logits, iou).argmax())
         chosen = slice(best, best + 1)
-        return best, logits[chosen] + GUESS_SHARE * guesses[chosen] * drawn[chosen].any()
+        return best, mixed(guesses[chosen], logits[chosen])
 
     def of_prompt(self, mask: Tensor) -> Tensor:
         """Hints (B, HINTS, s, s) beside a mask prompt (B, 1, s, s) of logits."""

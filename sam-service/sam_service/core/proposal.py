@@ -26,7 +26,8 @@ BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
 BOX_CONTEXT = 0.35  # of a box's sides, looked at around it
 TOUCHED, SURE_TOUCH = 0.045, 0.012  # share of the picture around a click that is what it says likely, and for sure
 HALO = 10  # pixels around an answer into which mending may spread it
-ITERATIONS = 2
+ITERATIONS = 2  # of GrabCut
+MENDING_ITERATIONS = 1  # an answer that is mended is nearly right
 LIMIT = 8.0  # logits run from -LIMIT to LIMIT
 
 Image = NDArray[np.uint8]
@@ -74,7 +75,7 @@ def refined(image_rgb: Image, points: Floats, labels: NDArray[np.int32], earlier
     near = cv2.dilate((likely | cover).astype(np.uint8), np.ones((2 * HALO + 1, 2 * HALO + 1), np.uint8)) > 0
     seeds = np.where(likely, cv2.GC_PR_FGD, np.where(near, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
     _press(seeds, distances, labels, SURE_TOUCH * SIDE)
-    found = _touching(grab_cut(lab(small), seeds), likely)
+    found = _touching(grab_cut(lab(small), seeds, MENDING_ITERATIONS), likely)
     return as_logits(found, image_rgb.shape[0] // 4)
 
 
@@ -146,13 +147,13 @@ def _press(seeds: Image, distances: list[Floats], labels: NDArray[np.int32], rad
         seeds[distance < max(radius, float(distance.min()) + 1e-3)] = cv2.GC_FGD if label == 1 else cv2.GC_BGD
 
 
-def grab_cut(image: Image, seeds: Image) -> NDArray[np.bool_]:
+def grab_cut(image: Image, seeds: Image, iterations: int = ITERATIONS) -> NDArray[np.bool_]:
     """The object in an image (h, w, 3) by GrabCut from starting labels (h, w)."""
     sure = seeds == cv2.GC_FGD
     cv2.setRNGSeed(0)  # GrabCut starts from k-means: the same click must give the same mask
     try:
         models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(np.ascontiguousarray(image), seeds, (0, 0, 1, 1), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(np.ascontiguousarray(image), seeds, (0, 0, 1, 1), *models, iterations, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # too few pixels on one side for a colour model
         return np.asarray(sure)
     return np.asarray((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD))
