@@ -39,6 +39,7 @@ from sam_service.core.memory_tokens import Near, Recall, sine_positions
 from sam_service.core.onednn import hasten
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.salience import Salience
+from sam_service.core.specks import without_specks
 from sam_service.core.zoom import Detail, Window, cut_out, put_back, window_around
 from sam_service.errors import InvalidMask
 
@@ -202,6 +203,8 @@ class Sam2VideoPredictor:
             decoded = self._decode(features, image, None, None, multimask=self._use_multimask(is_start=False, num_points=0),
                                    hints=hints)
             _check_finite(decoded)
+            if hints is not None:
+                decoded = replace(decoded, logits=without_specks(decoded.logits))
             encoded = self._encode_memory(features, decoded, prompted=False)
             entries = self._memories_of(decoded, encoded, sight, reverse)
             for (memory, _), found[memory.object_id] in zip(group, entries, strict=True):
