@@ -69,10 +69,10 @@ def choice_loss(every: Decoded, guesses: Tensor, target: Tensor) -> tuple[Tensor
     guess of highest worth; here each is taken with its share of a softmax, so that the expected loss has a gradient.
     """
     count = len(guesses) // len(target)
-    with torch.no_grad():
-        answers = mixed(guesses, every.logits)
-        actual = overlap(answers, target.repeat_interleave(count, 0)).view(-1, count)
-    worth = worths(guesses, every.logits.detach(), every.iou).view(-1, count)
+    logits = every.logits.detach()
+    answers = mixed(guesses, logits)
+    actual = overlap(answers, target.repeat_interleave(count, 0)).view(-1, count)
+    worth = worths(guesses, logits, answers, every.iou).view(-1, count)
     regret = actual.amax(1, keepdim=True) - actual
     share = present(target).float()
     loss = ((worth / CHOICE_TEMPERATURE).softmax(1) * regret).sum(1) * share

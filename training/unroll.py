@@ -71,9 +71,8 @@ def image_step(model: Sam2VideoModel, batch: Batch, corrections: int) -> Outcome
         every = prompted(model, encoded.of(batch.owner[each]), points[each], labels[each], guesses)
         regret, best = choice_loss(every, guesses, target)
         first = decoded = every.of(best)
-        again = mask_loss(first, target)
+        loss = again = mask_loss(first, target)
         total = mask_loss(every, target[each]).total + CHOICE_WEIGHT * regret
-        loss = again
     for _ in range(corrections):
         click = correction(decoded, target)
         points, labels = torch.cat([points, click[0]], 1), torch.cat([labels, click[1]], 1)

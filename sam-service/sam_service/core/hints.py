@@ -32,15 +32,15 @@ UNMENDED_SHARE = 0.25  # of the network's logits in an answer that was mended at
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
 
-def worths(guesses: Tensor, logits: Tensor, iou: Tensor) -> Tensor:
-    """What each of K answers (K, 1, s, s) that were decoded from guesses (K, 1, s, s) is worth, given its predicted IoU (K,).
+def worths(guesses: Tensor, logits: Tensor, answers: Tensor, iou: Tensor) -> Tensor:
+    """What each of K answers (K, 1, s, s) is worth that `mixed` made of guesses and logits, given its predicted IoU (K,).
 
     The predicted IoU alone prefers masks that leave their guess; so agreement of the two counts as well. Of a part and the
     whole of a thing, rated alike, the whole is more often meant.
     """
     drawn, guessed = logits > 0, guesses > 0
     union = (drawn | guessed).sum((1, 2, 3)).clamp(min=1)
-    share = mixed(guesses, logits).gt(0).float().mean((1, 2, 3))
+    share = answers.gt(0).float().mean((1, 2, 3))
     return iou + AGREEMENT * (drawn & guessed).sum((1, 2, 3)) / union + LARGER * (share + 1e-4).log()
 
 
@@ -86,9 +86,9 @@ class Hints:
     def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:
         """Which of K decoded guesses to answer with, given their predicted IoU (K,), and its logits (1, 1, s, s), the guess
         mixed in."""
-        best = int(worths(guesses, logits, iou).argmax())
-        chosen = slice(best, best + 1)
-        return best, mixed(guesses[chosen], logits[chosen])
+        answers = mixed(guesses, logits)
+        best = int(worths(guesses, logits, answers, iou).argmax())
+        return best, answers[best : best + 1]
 
     def of_prompt(self, mask: Tensor) -> Tensor:
         """Hints (B, HINTS, s, s) beside a mask prompt (B, 1, s, s) of logits."""

@@ -36,9 +36,8 @@ Window = tuple[slice, slice]
 Place = NDArray[np.floating]
 
 
-def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: Floats | None = None,
-              only: int | None = None) -> Floats:
-    """Logits (K, S/4, S/4) of K first guesses, all of which hold the clicks; or the guess number `only` alone.
+def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: Floats | None = None) -> Floats:
+    """Logits (K, S/4, S/4) of K first guesses, all of which hold the clicks.
 
     image_rgb (S, S, 3); points (P, 2) as x, y in pixels of that image; labels (P,), 1 for object and 0 for background;
     box (4,) as x0, y0, x1, y1, or None. Without a box there must be a positive point, or the guesses are empty.
@@ -55,8 +54,6 @@ def proposals(image_rgb: Image, points: Floats, labels: NDArray[np.int32], box: 
             mask = _from_box(small, points * scale, labels, np.asarray(box, np.float32) * scale, setting)
         return as_logits(mask, image_rgb.shape[0] // 4)
 
-    if only is not None:
-        return guess(settings[only])[None]
     with ThreadPoolExecutor(len(settings)) as threads:  # GrabCut lets go of Python's lock; the largest takes longest
         jobs = {setting: threads.submit(guess, setting) for setting in sorted(settings, reverse=True)}
         return np.stack([jobs[setting].result() for setting in settings])
