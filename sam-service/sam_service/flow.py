@@ -11,6 +11,7 @@ from sam_service.client import SamClient, SamError
 from sam_service.client.calls import NewObject, OpenOptions
 from sam_service.commands.exits import Exit, exit_of
 from sam_service.commands.files import clear_masks, write_masks, write_overlay
+from sam_service.commands.interrupts import deferred_interrupt
 from sam_service.commands.service import connected
 from sam_service.commands.terminal import Terminal
 from sam_service.demo_clip import CLICK, render_clip
@@ -75,8 +76,11 @@ def _show(client: SamClient, terminal: Terminal, video: Path, point: tuple[float
         masks = options.out / "masks"
         clear_masks(masks)
         started = time.perf_counter()
-        written = {frame.index: list(frame.masks)
-                   for frame in write_masks(masks, terminal.progress("propagate", session.propagate()))}
+        written: dict[int, list[int]] = {}
+        for frame in terminal.progress("propagate", session.propagate()):
+            with deferred_interrupt():
+                write_masks(masks, frame)
+                written[frame.index] = list(frame.masks)
         seconds = time.perf_counter() - started
         terminal.say(f"propagate {len(written)} frames in {seconds:.1f} s, {len(written) / seconds:.1f} frames/s, "
                      "masks written")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -27,12 +27,10 @@ def clear_masks(folder: Path) -> None:
         old.unlink()
 
 
-def write_masks(folder: Path, frames: Iterator[PropagatedFrame]) -> Iterator[PropagatedFrame]:
-    """Pass frames through, each once its masks are written."""
-    for frame in frames:
-        for object_id, found in frame.masks.items():
-            mask_path(folder, frame.index, object_id).write_bytes(encode_png(found.mask))
-        yield frame
+def write_masks(folder: Path, frame: PropagatedFrame) -> None:
+    """Write a frame's masks."""
+    for object_id, found in frame.masks.items():
+        mask_path(folder, frame.index, object_id).write_bytes(encode_png(found.mask))
 
 
 def write_overlay(session: VideoSession, out: Path, written: Mapping[int, Sequence[int]], terminal: Terminal) -> list[Path]:

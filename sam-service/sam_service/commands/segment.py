@@ -11,6 +11,7 @@ from sam_service.client import SamError, VideoSession
 from sam_service.client.calls import ExportFormat, OpenOptions, Range
 from sam_service.commands.exits import Exit, exit_of
 from sam_service.commands.files import clear_masks, write_masks, write_overlay
+from sam_service.commands.interrupts import deferred_interrupt
 from sam_service.commands.prompts import PlannedPrompt
 from sam_service.commands.report import Report
 from sam_service.commands.service import connected
@@ -97,8 +98,10 @@ def _track(session: VideoSession, options: SegmentOptions, terminal: Terminal, r
     clear_masks(masks)
     started = time.perf_counter()
     try:
-        for frame in write_masks(masks, terminal.progress("propagate", session.propagate(**options.which))):
-            report.add_frame(frame, started)
+        for frame in terminal.progress("propagate", session.propagate(**options.which)):
+            with deferred_interrupt():
+                write_masks(masks, frame)
+                report.add_frame(frame, started)
     finally:
         terminal.clear()
         report.add_files("masks", masks, sum(len(frame["objects"]) for frame in report.frames))
