@@ -114,7 +114,7 @@ class Subject:
             return to_square_fast(case.frames[at], self.size)
 
         def part(window: Window) -> Any:
-            return to_square_fast(case.frames[time][window.y0:window.y1, window.x0:window.x1], self.size)
+            return zoom.part_of(case.frames[time], window, width, height)
 
         return Frame(time, width, height, read, read, part)
 

@@ -19,14 +19,18 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from sam_service.core.grabcut import LIMIT
 from sam_service.core.motion import backward_flow, grey
-from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, LIMIT, proposals
+from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE, PointPrompt
+from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, proposals
+from sam_service.core.zoom import part_of
 
 from training.clips import FRAMES, TARGETS, Clip, make_clip
 from training.prompts import LEAST_AREA, box_around, click_inside
 from training.textures import SIZE, TextureBank
 
 SIDE = SIZE // 4  # of masks and proposals
+LANDSCAPE = 16 / 9  # the video that its square frames stand for
 KINDS = {"click": len(CLICK_RADII), "box": len(BOX_SCALES)}  # prompts, and how many first guesses there are for each
 PROMPTED = 2  # frames of each clip with prompts: the first, and a later one
 STRIDES = (1, 2)  # frames between two for which there is a flow
@@ -89,14 +93,19 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
             out["present"][p, k] = True
             out["clicks"][p, k] = click = click_inside(rng, mask)
             out["boxes"][p, k] = box = box_around(rng, mask)
-            none = np.zeros((0, 2), np.float32)
-            one = np.ones(1, np.int32)
             guesses = (
-                proposals(clip.frames[frame], click[None], one),
-                proposals(clip.frames[frame], none, one[:0], box),
+                _guesses(clip.frames[frame], click[None], [POSITIVE]),
+                _guesses(clip.frames[frame], box.reshape(2, 2), [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]),
             )
             out["proposals"][p, k] = np.round(np.concatenate(guesses) * (127 / LIMIT)).astype(np.int8)
     return out
+
+
+def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list[int]) -> NDArray[np.float32]:
+    """First guesses (K, SIDE, SIDE) for a prompt on a square picture, which stands for a landscape frame."""
+    width = round(LANDSCAPE * SIZE)
+    prompt = PointPrompt((points * [LANDSCAPE, 1]).astype(np.float32), np.array(labels, np.int32))
+    return proposals(lambda window: part_of(image, window, width, SIZE), width, SIZE, prompt, SIDE)
 
 
 def _flows(frames: NDArray[np.uint8]) -> NDArray[np.float16]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sam_service.core.corrections import corrected, within
+from sam_service.core.grabcut import SIDE
 from sam_service.core.prompts import PointPrompt
-from sam_service.core.proposal import SIDE
 from sam_service.core.zoom import Detail, Window
 
 Mask = NDArray[np.bool_]

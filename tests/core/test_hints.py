@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sam_service.core.appearance import describe, fit, mark
 from sam_service.core.motion import LIMIT, SIDE, backward_flow, carried, grey
+from sam_service.core.prompts import PointPrompt
 from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, proposals
+from sam_service.core.zoom import part_of, resized
 
 from tests.clips import texture
 from tests.support import iou
 
-NO_POINTS, NO_LABELS = np.zeros((0, 2), np.float32), np.zeros(0, np.int32)
+CLICK = [(100, 140, 1)]
+
+
+def guessed(image: NDArray[np.uint8], clicks: Sequence[tuple[float, float, int]], side: int = 64) -> NDArray[np.float32]:
+    """First guesses for x, y and label of clicks, or of a box's corners (labels 2 and 3)."""
+    height, width = image.shape[:2]
+    prompt = PointPrompt(np.array([c[:2] for c in clicks], np.float32), np.array([c[2] for c in clicks], np.int32))
+    return proposals(lambda window: part_of(image, window, width, height), width, height, prompt, side)
+
+
+def boxed(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float, int]]:
+    return [(x0, y0, 2), (x1, y1, 3)]
 
 
 def scene(x: int, y: int, side: int = 256) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -33,14 +48,14 @@ def quarter(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 def test_one_of_the_guesses_from_a_click_is_the_object() -> None:
     image, mask = scene(100, 140)
-    guesses = proposals(image, np.array([[100, 140]], np.float32), np.ones(1, np.int32))
+    guesses = guessed(image, CLICK)
     assert guesses.shape == (len(CLICK_RADII), 64, 64)
     assert max(iou(guess > 0, quarter(mask) > 0) for guess in guesses) > 0.85
 
 
 def test_guesses_from_a_box_lie_in_it() -> None:
     image, mask = scene(100, 140)
-    guesses = proposals(image, NO_POINTS, NO_LABELS, np.array([70, 110, 130, 170], np.float32))
+    guesses = guessed(image, boxed(70, 110, 130, 170))
     assert guesses.shape == (len(BOX_SCALES), 64, 64)
     assert all(iou(guess > 0, quarter(mask) > 0) > 0.8 for guess in guesses)
     assert not (guesses[:, :26] > 0).any()
@@ -48,8 +63,7 @@ def test_guesses_from_a_box_lie_in_it() -> None:
 
 def test_guesses_are_the_same_every_time_and_keep_off_a_negative_click() -> None:
     image, _ = scene(100, 140)
-    points, labels = np.array([[100, 140], [100, 60]], np.float32), np.array([1, 0], np.int32)
-    first, second = proposals(image, points, labels), proposals(image, points, labels)
+    first, second = (guessed(image, [*CLICK, (100, 60, 0)]) for _ in range(2))
     assert np.array_equal(first, second)
     assert (first[:, 35, 25] > 0).all()
     assert not (first[:, 15, 25] > 0).any()
@@ -58,14 +72,23 @@ def test_guesses_are_the_same_every_time_and_keep_off_a_negative_click() -> None
 def test_clicks_in_the_corners_and_tiny_boxes_are_answered() -> None:
     image, _ = scene(100, 140)
     for x, y in ((0, 0), (255.9, 255.9), (0, 255.9)):
-        assert np.isfinite(proposals(image, np.array([[x, y]], np.float32), np.ones(1, np.int32))).all()
-        box = np.array([max(0, x - 1), max(0, y - 1), x, y], np.float32)
-        assert np.isfinite(proposals(image, NO_POINTS, NO_LABELS, box)).all()
+        assert np.isfinite(guessed(image, [(x, y, 1)])).all()
+        assert np.isfinite(guessed(image, boxed(max(0, x - 1), max(0, y - 1), x, y))).all()
 
 
 def test_only_negative_clicks_give_empty_guesses() -> None:
     image, _ = scene(100, 140)
-    assert (proposals(image, np.array([[100, 140]], np.float32), np.zeros(1, np.int32)) < 0).all()
+    assert (guessed(image, [(100, 140, 0)]) < 0).all()
+
+
+def test_a_small_object_in_a_large_frame_is_guessed_as_well_as_a_large_one() -> None:
+    image = resized(texture(240, 135, seed=3) // 3, 1920, 1080)
+    mask = np.zeros((1080, 1920), np.uint8)
+    cv2.circle(mask, (1500, 300), 24, 1, -1)
+    image[mask > 0] = (210, 200, 90)
+    guesses = guessed(image, boxed(1476, 276, 1524, 324), side=480)
+    wanted = cv2.resize(mask.astype(np.float32), (480, 480), interpolation=cv2.INTER_AREA) > 0.5
+    assert all(iou(guess > 0, wanted) > 0.9 for guess in guesses)
 
 
 def test_a_mask_is_carried_to_where_the_object_went() -> None:

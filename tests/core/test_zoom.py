@@ -14,7 +14,7 @@ from sam_service.core.prompts import PointPrompt
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
 from sam_service.core.spill import DiskSpill
 from sam_service.core.weights import load_model
-from sam_service.core.zoom import Detail, Window, cut_out, enlarged, put_back, window_around
+from sam_service.core.zoom import Detail, Window, cut_out, enlarged, part_of, put_back, window_around
 
 SIDE, WIDTH, HEIGHT = 80, 640, 360
 CENTRE, RADIUS = (430, 110), 26
@@ -91,7 +91,7 @@ def test_a_small_object_gets_a_finer_mask_which_outlives_the_process(tmp_path: P
 
     def frame(*, closer: bool) -> Frame:
         def part(window: Window) -> NDArray[np.uint8]:
-            return to_square(image[window.y0:window.y1, window.x0:window.x1], side)
+            return part_of(image, window, WIDTH, HEIGHT)
 
         return Frame(0, WIDTH, HEIGHT, lambda: to_square(image, side), None, part if closer else None)
 

@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sam_service.core.grabcut import SIDE, Mask, as_logits, grab_cut, lab
 from sam_service.core.prompts import POSITIVE, PointPrompt
-from sam_service.core.proposal import SIDE, Image, as_logits, grab_cut, lab
-from sam_service.core.zoom import Detail, Floats, Window, enlarged, shrunk
+from sam_service.core.zoom import Detail, Floats, Image, Window, enlarged, resized, shrunk
 
 REACH, LEAST_REACH = 4.0, 8.0  # how far a correction goes: in distances of its click from the outline, and at least, in pixels
 SURE_AND_LIKELY = ((0.2, 0.5), (0.5, 1.0), (0.9, 1.3))  # radii around a click, in the same distances
@@ -25,8 +24,6 @@ LEAST_SURE, LEAST_LIKELY = 1.5, 2.5  # pixels
 CONTEXT = 1.5  # how far GrabCut looks, in reaches
 SOFTNESS = 2.0  # sigma in pixels of the blur before edges are looked for
 MOST_LOST = 0.6  # of a mask, by one click
-
-Mask = NDArray[np.bool_]
 
 
 def corrected(mask: Mask, image_rgb: Image, prompt: PointPrompt) -> Mask:
@@ -42,9 +39,9 @@ def corrected(mask: Mask, image_rgb: Image, prompt: PointPrompt) -> Mask:
 
 def within(window: Window, image_rgb: Image, prompt: PointPrompt, logits: Floats, detail: Detail | None, width: int,
            height: int) -> Floats | None:
-    """The answer (s, s) for a window of a frame, seen as image_rgb (S, S, 3), after an earlier one (s, s) for the whole frame,
+    """The answer (s, s) for a window of a frame, seen as image_rgb (h, w, 3), after an earlier one (s, s) for the whole frame,
     with its finer part, was corrected there; the prompt in pixels of the frame. None where no click is wrong."""
-    small = np.asarray(cv2.resize(image_rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+    small = resized(image_rgb, SIDE, SIDE)
     columns, rows = round(width * SIDE / (window.x1 - window.x0)), round(height * SIDE / (window.y1 - window.y0))
     left, top = round(window.x0 / width * columns), round(window.y0 / height * rows)
     part = enlarged(logits, detail, width, height, columns, rows)[top:top + SIDE, left:left + SIDE]

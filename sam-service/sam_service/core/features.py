@@ -35,7 +35,7 @@ class Frame:
 
     width, height: the session's frame size in pixels. pixels: gives the (S, S, 3) uint8 RGB input of the network.
     other: gives that of another frame of the session, for models that look at motion; None where there is no other.
-    part: gives (S, S, 3) of a part of the frame, for models that look closer; None where they cannot.
+    part: gives (h, w, 3) of a part of the frame in its own pixels, for models that look closer; None where they cannot.
     """
 
     index: int

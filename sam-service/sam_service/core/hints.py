@@ -19,11 +19,13 @@ from torch import Tensor
 
 from sam_service.core.appearance import describe, fit, mark
 from sam_service.core.features import Frame, ImageEncoder, ImageFeatures
+from sam_service.core.grabcut import SIDE, refined
 from sam_service.core.memory_bank import FrameMemory, ObjectMemory
 from sam_service.core.motion import backward_flow, carried, grey
 from sam_service.core.nano import HINTS, LOGIT_UNIT
 from sam_service.core.prompts import PointPrompt
-from sam_service.core.proposal import proposals, refined
+from sam_service.core.proposal import Look, proposals
+from sam_service.core.zoom import Image, resized
 
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
 LARGER = 0.0075  # what an answer e times as large as another is worth; a hair, for answers that are otherwise rated alike
@@ -72,15 +74,17 @@ class Hints:
         assert features.colour is not None
         return Sight(key, frame, features, describe(features.fine, features.middle, features.colour))
 
-    def guesses(self, features: ImageFeatures, prompt: PointPrompt) -> Tensor:
-        """First guesses (K, 1, s, s), as logits, for a prompt in pixels of the model's input."""
-        assert features.pixels is not None
-        return torch.from_numpy(proposals(features.pixels, *prompt.clicks, prompt.box)).to(self._device)[:, None]
+    def guesses(self, look: Look, frame: Frame, prompt: PointPrompt, side: int) -> Tensor:
+        """First guesses (K, 1, s, s), as logits, for a prompt in pixels of a frame."""
+        return torch.from_numpy(proposals(look, frame.width, frame.height, prompt, side)).to(self._device)[:, None]
 
     @staticmethod
-    def mended(pixels: NDArray[np.uint8], prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:
-        """An answer (s, s) for a picture (S, S, 3) after GrabCut has drawn its outline anew, heeding the prompt's clicks."""
-        return refined(pixels, *prompt.clicks, answer) + UNMENDED_SHARE * answer
+    def mended(picture: Image, prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An answer (s, s) for a part of a frame (h, w, 3) after GrabCut has drawn its outline anew, heeding the clicks.
+
+        prompt: in pixels of a picture of that part of SIDE x SIDE.
+        """
+        return refined(resized(picture, SIDE, SIDE), *prompt.clicks, answer) + UNMENDED_SHARE * answer
 
     @staticmethod
     def choose(guesses: Tensor, logits: Tensor, iou: Tensor) -> tuple[int, Tensor]:

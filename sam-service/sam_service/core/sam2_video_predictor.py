@@ -31,6 +31,7 @@ from sam_service.core.carry import Carry
 from sam_service.core.corrections import within
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import FeatureCache, Frame, ImageEncoder, ImageFeatures
+from sam_service.core.grabcut import SIDE
 from sam_service.core.hiera import lighten
 from sam_service.core.hints import Hints, Sight
 from sam_service.core.memory_attention import MemoryAttention
@@ -40,7 +41,7 @@ from sam_service.core.onednn import hasten
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.salience import Salience
 from sam_service.core.specks import without_specks
-from sam_service.core.zoom import Detail, Window, cut_out, put_back, window_around
+from sam_service.core.zoom import Detail, Window, cut_out, part_of, put_back, window_around
 from sam_service.errors import InvalidMask
 
 NO_OBJECT_LOGIT = -1024.0
@@ -241,7 +242,10 @@ class Sam2VideoPredictor:
                         is_start: bool) -> tuple[_Decoded, Detail | None]:
         """Decode first guesses, keep the best, and mend it within the part of the frame around it (`zoom.py`)."""
         width, height = frame.width, frame.height
-        guesses = make.guesses(features, Window(0, 0, width, height).map(prompt, self.image_size))
+        pixels = features.pixels
+        assert pixels is not None
+        look = frame.part or (lambda window: part_of(pixels, window, width, height))
+        guesses = make.guesses(look, frame, prompt, self.image_size // 4)
         multimask = self._use_multimask(is_start=is_start, num_points=len(prompt.labels))
         decoded = self._decode(features, image.expand(len(guesses), -1, -1, -1), self._sparse(frame, prompt, len(guesses)),
                                guesses, multimask=multimask, hints=make.of_prompt(guesses))
@@ -250,7 +254,7 @@ class Sam2VideoPredictor:
         window = window_around(logits, prompt, width, height)
         if window is None or frame.part is None or not bool(decoded.object_score > 0):
             return replace(decoded, logits=mixed), None
-        mended = make.mended(frame.part(window), window.map(prompt, self.image_size), cut_out(logits, window, width, height))
+        mended = make.mended(frame.part(window), window.map(prompt, SIDE), cut_out(logits, window, width, height))
         detail = Detail(window, mended)
         return self._with(decoded, put_back(logits, detail, width, height)), detail
 

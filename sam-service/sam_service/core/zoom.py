@@ -10,6 +10,7 @@ W, H: the session's frame in pixels. s: side of the model's logits. S: of its in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ LEAST, MOST = 0.12, 0.7  # share of the frame that a window has; an object that 
 FINER = 4  # the answers are put together on a grid so many times as fine as the logits
 
 Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+Array = TypeVar("Array", bound=NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Window:
     y1: int
 
     def map(self, prompt: PointPrompt, side: int) -> PointPrompt:
-        """A prompt in pixels of the frame as one in pixels of this window's (S, S) picture, without what lies outside."""
+        """A prompt in pixels of the frame as one in pixels of this window as (side, side), without what lies outside."""
         points = (prompt.points - [self.x0, self.y0]) / [self.x1 - self.x0, self.y1 - self.y0] * side
         keep = (prompt.labels > POSITIVE) | ((points >= 0) & (points <= side)).all(axis=1)
         return PointPrompt(points[keep].astype(np.float32), prompt.labels[keep])
@@ -75,10 +78,24 @@ def cut_out(logits: Floats, window: Window, width: int, height: int) -> Floats:
                                      borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
+def part_of(image: Image, window: Window, width: int, height: int) -> Image:
+    """A window (h, w, 3) of an image that shows a frame of width x height, in the image's own pixels."""
+    rows, columns = image.shape[:2]
+    x0, x1 = window.x0 * columns // width, -(-window.x1 * columns // width)
+    y0, y1 = window.y0 * rows // height, -(-window.y1 * rows // height)
+    return image[y0:y1, x0:x1]
+
+
 def put_back(logits: Floats, detail: Detail, width: int, height: int) -> Floats:
     """The answer (s, s) for the whole frame with the finer one in its place."""
     side = logits.shape[0]
     return shrunk(enlarged(logits, detail, width, height, FINER * side, FINER * side), side)
+
+
+def resized(image: Array, columns: int, rows: int) -> Array:
+    """(h, w) or (h, w, C) -> (rows, columns) or (rows, columns, C), by the means of areas where it gets smaller."""
+    smaller = rows * columns < image.shape[0] * image.shape[1]
+    return cast(Array, cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR))
 
 
 def shrunk(logits: Floats, side: int) -> Floats:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from sam_service.core.engine import Engine
 from sam_service.core.features import Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
-from sam_service.core.zoom import Window
+from sam_service.core.zoom import Window, part_of
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
@@ -262,8 +263,12 @@ class SessionService:
         def read(at: int = index) -> NDArray[np.uint8]:
             return self.engine.to_square(session.frames.read(at), image_size)
 
+        @cache
+        def whole() -> NDArray[np.uint8]:
+            return session.frames.read(index)
+
         def part(window: Window) -> NDArray[np.uint8]:
-            return self.engine.to_square(session.frames.read(index)[window.y0:window.y1, window.x0:window.x1], image_size)
+            return part_of(whole(), window, width, height)
 
         if self.engine.holds_features(image_size, session.session_id, index):
             return Frame(index, width, height, read, read, part)
