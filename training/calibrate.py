@@ -3,7 +3,7 @@
     python -m training.calibrate CHECKPOINT --out DIR [--clips N] [--textures DIR] [--cutouts DIR]
 
 The clips are the generator's own, of seeds that neither training nor `training.evaluate` uses by default. Masks do not change,
-except that an object counts as gone below a probability of one half, whichever raw score that was.
+except that an object counts as gone where its probability was below that of LEAN, whichever raw score that was.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from training.checkpoint import export
 from training.evaluate import Subject, Tally
 
 SEED = 77
+LEAN = 2.5  # taken from the calibrated logit of presence: a mask that has slid on to something else is mostly rated high
 HEADS = {"score": "mask_decoder.iou_prediction_head.proj_out", "object_score": "mask_decoder.pred_obj_score_head.proj_out"}
 
 
@@ -49,6 +50,7 @@ def main() -> None:
     state = load_file(args.checkpoint / "model.safetensors")
     for name, pairs in (("score", tally.scores), ("object_score", tally.presences)):
         scale, shift = correction(pairs)
+        shift -= LEAN if name == "object_score" else 0.0
         weight, bias = f"{HEADS[name]}.weight", f"{HEADS[name]}.bias"
         state[weight] = state[weight].float() * scale
         state[bias] = state[bias].float() * scale + shift

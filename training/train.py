@@ -1,6 +1,6 @@
 """Train the nano model: from nothing, from a checkpoint, or from where an earlier run in the same folder stopped.
 
-    python -m training.train --out DIR [--start CHECKPOINT [--course polish]] [--textures DIR] [--cutouts DIR] [--minutes N]
+    python -m training.train --out DIR [--start CHECKPOINT [--course NAME]] [--textures DIR] [--cutouts DIR] [--minutes N]
 
 DIR receives run.pt (all that a resumed run needs), curves.csv, pictures/ and checkpoint/ (what the service loads).
 Clips come from a pool on disk, which a generator process keeps filling while the training runs.
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 from sam_service.core.nano import build_nano
-from torch import distributed
+from torch import distributed, nn
 from torch.multiprocessing.spawn import start_processes
 from transformers import Sam2VideoModel
 
@@ -111,7 +111,19 @@ POLISH = replace(
     seed=4,
     frozen=("vision_encoder.stem", "vision_encoder.stages.0"),
 )
-COURSES = {"whole": FROM_NOTHING, "further": FROM_CHECKPOINT, "polish": POLISH}
+TRACKING = replace(  # what prompts are answered with stays as it is; presence and memory learn on
+    POLISH,
+    stages=(
+        Stage(until=0.35, size=256, images=8, frames=5, clips=3, image_share=0.0, truth=(0.2, 0.0)),
+        Stage(until=1.00, size=256, images=8, frames=8, clips=2, image_share=0.0),
+    ),
+    correct=0.1,
+    seed=6,
+    frozen=("vision_encoder.", "prompt_encoder.", *(f"mask_decoder.{part}" for part in (
+        "iou_token", "mask_tokens", "obj_score_token", "transformer.", "upscale_", "output_hypernetworks_mlps.",
+        "iou_prediction_head.", "conv_s", "prompt_readout.", "hint_embed.", "outline."))),
+)
+COURSES = {"whole": FROM_NOTHING, "further": FROM_CHECKPOINT, "polish": POLISH, "tracking": TRACKING}
 
 
 @dataclass
@@ -179,6 +191,9 @@ class Trainer:
                 kept = module._buffers.keys() - module._non_persistent_buffers_set
                 twin._buffers.update({k: module._buffers[k] for k in kept})
             self.models[size] = sized.train()
+            for module in sized.modules():  # what keeps its weights keeps its statistics as well
+                if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                    module.eval()
         return self.models[size]
 
     def forward(self, stage: Stage, part: float) -> Outcome:
@@ -297,7 +312,8 @@ def main() -> None:
     parser.add_argument("--textures", type=Path, help="a folder of .mp4 clips whose frames serve as textures")
     parser.add_argument("--cutouts", type=Path, action="append", default=[], help="a folder of PNG files with alpha")
     parser.add_argument("--start", type=Path, help="a checkpoint folder whose weights are the beginning")
-    parser.add_argument("--course", choices=sorted(COURSES), help="whole, or further with a start; polish is for the end")
+    parser.add_argument("--course", choices=sorted(COURSES),
+                        help="whole, or further with a start; polish, for the end; tracking, which leaves prompts alone")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--pool", type=Path, help="a pool that is filled already, by training.pool")
     parser.add_argument("--minutes", type=float, default=90)

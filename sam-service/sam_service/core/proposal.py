@@ -22,13 +22,14 @@ from sam_service.core.prompts import POSITIVE, PointPrompt
 from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resized
 
 CLICK_RADII = (0.08, 0.12, 0.17)  # of a square as large as the frame, that an object is first thought to reach from a click
-RADIUS_PIXELS = 24  # at which GrabCut sees such a radius
+RADIUS_PIXELS = (24, 24, 32)  # at which GrabCut sees such a radius
 SURE_SHARE = 0.15  # of a radius: object for sure
 REACH = 2.0  # beyond this many radii a pixel is background for sure
 MARGIN = 1.35  # how far the picture is looked at, in reaches
 FLATNESS = 0.84  # of the ellipse around a click
 LIGHTNESS_FROM = 0.16  # from this radius on colours are compared in Lab, which parts large objects better than RGB
 BOX_SCALES = (1.1, 0.8)  # of the ellipse in a box that is likely the object
+BOX_SIDES = (SIDE, 128)  # pixels at most of the picture for each; the coarser one minds texture less
 BOX_SURE = 0.25  # share of the way from the middle of a box to its sides
 BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
 BOX_CONTEXT = 0.35  # of a box's sides, looked at around it
@@ -48,11 +49,11 @@ class View:
     rows: int
 
     @classmethod
-    def between(cls, least: Place, most: Place, width: int, height: int, scale: float) -> View:
-        """What lies from corner to corner (x, y), at `scale` pixels per pixel of the frame and no side longer than SIDE."""
+    def between(cls, least: Place, most: Place, width: int, height: int, scale: float = 1.0, side: int = SIDE) -> View:
+        """What lies from corner to corner (x, y), at `scale` pixels per pixel of the frame and no side longer than `side`."""
         x0, y0 = np.floor(least).clip(0, [width - 1, height - 1]).astype(int)
         x1, y1 = np.ceil(most).clip([x0 + 1, y0 + 1], [width, height]).astype(int)
-        scale = min(1.0, scale, SIDE / max(x1 - x0, y1 - y0))
+        scale = min(1.0, scale, side / max(x1 - x0, y1 - y0))
         window = Window(int(x0), int(y0), int(x1), int(y1))
         return cls(window, max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
 
@@ -78,10 +79,11 @@ def proposals(look: Look, width: int, height: int, prompt: PointPrompt, side: in
     empty = np.full((side, side), -LIMIT, np.float32)
     positive, box = prompt.points[prompt.labels == POSITIVE], prompt.box
     if box is not None:
-        settings, views = BOX_SCALES, [_view_of_box(box, width, height)] * len(BOX_SCALES)
+        settings, views = BOX_SCALES, [_view_of_box(box, most, width, height) for most in BOX_SIDES]
     elif len(positive):
         settings = tuple(radius * (width * height) ** 0.5 for radius in CLICK_RADII)
-        views = [_view_of_clicks(positive, radius, width, height) for radius in settings]
+        views = [_view_of_clicks(positive, radius, radius_pixels, width, height)
+                 for radius, radius_pixels in zip(settings, RADIUS_PIXELS, strict=True)]
     else:
         return np.stack([empty] * len(CLICK_RADII))
     pictures = {view: resized(look(view.window), view.columns, view.rows) for view in views}
@@ -98,14 +100,14 @@ def proposals(look: Look, width: int, height: int, prompt: PointPrompt, side: in
         return np.stack(list(threads.map(guess, views, settings)))
 
 
-def _view_of_clicks(positive: Floats, radius: float, width: int, height: int) -> View:
+def _view_of_clicks(positive: Floats, radius: float, radius_pixels: float, width: int, height: int) -> View:
     extent = MARGIN * REACH * radius * np.array([1, FLATNESS])
-    return View.between(positive.min(0) - extent, positive.max(0) + extent, width, height, RADIUS_PIXELS / radius)
+    return View.between(positive.min(0) - extent, positive.max(0) + extent, width, height, radius_pixels / radius)
 
 
-def _view_of_box(box: Floats, width: int, height: int) -> View:
+def _view_of_box(box: Floats, side: int, width: int, height: int) -> View:
     context = BOX_CONTEXT * (box[2:] - box[:2]) + LEAST_CONTEXT
-    return View.between(box[:2] - context, box[2:] + context, width, height, 1.0)
+    return View.between(box[:2] - context, box[2:] + context, width, height, side=side)
 
 
 def _from_clicks(picture: Image, view: View, prompt: PointPrompt, radius: float) -> Mask:
