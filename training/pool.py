@@ -105,7 +105,7 @@ def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list
     """First guesses (K, SIDE, SIDE) for a prompt on a square picture, which stands for a landscape frame."""
     width = round(LANDSCAPE * SIZE)
     prompt = PointPrompt((points * [LANDSCAPE, 1]).astype(np.float32), np.array(labels, np.int32))
-    return proposals(lambda window: part_of(image, window, width, SIZE), width, SIZE, prompt, SIDE)
+    return proposals(lambda window: part_of(image, window, width, SIZE), image, width, SIZE, prompt, SIDE)
 
 
 def _flows(frames: NDArray[np.uint8]) -> NDArray[np.float16]:

@@ -24,7 +24,7 @@ def guessed(image: NDArray[np.uint8], clicks: Sequence[tuple[float, float, int]]
     """First guesses for x, y and label of clicks, or of a box's corners (labels 2 and 3)."""
     height, width = image.shape[:2]
     prompt = PointPrompt(np.array([c[:2] for c in clicks], np.float32), np.array([c[2] for c in clicks], np.int32))
-    return proposals(lambda window: part_of(image, window, width, height), width, height, prompt, side)
+    return proposals(lambda window: part_of(image, window, width, height), image, width, height, prompt, side)
 
 
 def boxed(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float, int]]:

@@ -74,9 +74,9 @@ class Hints:
         assert features.colour is not None
         return Sight(key, frame, features, describe(features.fine, features.middle, features.colour))
 
-    def guesses(self, look: Look, frame: Frame, prompt: PointPrompt, side: int) -> Tensor:
+    def guesses(self, look: Look, pixels: Image, frame: Frame, prompt: PointPrompt, side: int) -> Tensor:
         """First guesses (K, 1, s, s), as logits, for a prompt in pixels of a frame."""
-        return torch.from_numpy(proposals(look, frame.width, frame.height, prompt, side)).to(self._device)[:, None]
+        return torch.from_numpy(proposals(look, pixels, frame.width, frame.height, prompt, side)).to(self._device)[:, None]
 
     @staticmethod
     def mended(picture: Image, prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,32 +2,31 @@
 
 A click does not say how large its object is. So there is one guess for each of a few radii, and the nano model, which was
 trained with such a guess as the mask prompt of an object's first prompt, decodes them all and keeps the one that it
-rates best. Each guess looks at its own part of the frame alone, so that a small object has as many pixels as a large one.
+rates best. A box is looked at closer, so that a small object has as many pixels as a large one. (Clicks were, too: neither
+better nor worse, and slower.)
 
 W, H: the frame in pixels. s: side of the model's logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from sam_service.core.grabcut import LIMIT, SIDE, Mask, as_logits, grab_cut, lab, press, touching
+from sam_service.core.grabcut import LIMIT, SIDE, STRETCH, Labels, Mask, as_logits, grab_cut, lab, press, touching
 from sam_service.core.prompts import POSITIVE, PointPrompt
 from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resized
 
-CLICK_RADII = (0.08, 0.12, 0.17)  # of a square as large as the frame, that an object is first thought to reach from a click
-RADIUS_PIXELS = (24, 24, 32)  # at which GrabCut sees such a radius
+CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
 SURE_SHARE = 0.15  # of a radius: object for sure
 REACH = 2.0  # beyond this many radii a pixel is background for sure
 MARGIN = 1.35  # how far the picture is looked at, in reaches
-FLATNESS = 0.84  # of the ellipse around a click
-LIGHTNESS_FROM = 0.16  # from this radius on colours are compared in Lab, which parts large objects better than RGB
+LIGHTNESS_FROM = 0.12  # from this radius on colours are compared in Lab, which parts large objects better than RGB
 BOX_SCALES = (1.1, 0.8)  # of the ellipse in a box that is likely the object
 BOX_SIDES = (SIDE, 128)  # pixels at most of the picture for each; the coarser one minds texture less
 BOX_SURE = 0.25  # share of the way from the middle of a box to its sides
@@ -37,7 +36,6 @@ LEAST_CONTEXT = 4.0  # pixels of the frame
 BOX_TOUCH = 4.0  # pixels of the picture around a click beside a box
 
 Look = Callable[[Window], Image]
-Place = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,12 @@ class View:
     rows: int
 
     @classmethod
-    def between(cls, least: Place, most: Place, width: int, height: int, scale: float = 1.0, side: int = SIDE) -> View:
-        """What lies from corner to corner (x, y), at `scale` pixels per pixel of the frame and no side longer than `side`."""
-        x0, y0 = np.floor(least).clip(0, [width - 1, height - 1]).astype(int)
-        x1, y1 = np.ceil(most).clip([x0 + 1, y0 + 1], [width, height]).astype(int)
-        scale = min(1.0, scale, side / max(x1 - x0, y1 - y0))
+    def of_box(cls, box: Floats, most: int, width: int, height: int) -> View:
+        """A box and what is around it, no larger than in the frame and no side longer than `most`."""
+        context = BOX_CONTEXT * (box[2:] - box[:2]) + LEAST_CONTEXT
+        x0, y0 = np.floor(box[:2] - context).clip(0, [width - 1, height - 1]).astype(int)
+        x1, y1 = np.ceil(box[2:] + context).clip([x0 + 1, y0 + 1], [width, height]).astype(int)
+        scale = min(1.0, most / max(x1 - x0, y1 - y0))
         window = Window(int(x0), int(y0), int(x1), int(y1))
         return cls(window, max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
 
@@ -70,58 +69,62 @@ class View:
         return x.astype(np.float32), y.astype(np.float32)[:, None]
 
 
-def proposals(look: Look, width: int, height: int, prompt: PointPrompt, side: int) -> Floats:
+def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointPrompt, side: int) -> Floats:
     """Logits (K, s, s) of K first guesses, all of which hold the clicks.
 
-    look: gives a window of the frame as RGB; prompt: in pixels of the frame. Without a box there must be a positive click, or
-    the guesses are empty.
+    look: gives a window of the frame as RGB, for boxes; pixels: the whole frame, squashed to a square, for clicks; prompt: in
+    pixels of the frame. Without a box there must be a positive click, or the guesses are empty.
     """
-    empty = np.full((side, side), -LIMIT, np.float32)
-    positive, box = prompt.points[prompt.labels == POSITIVE], prompt.box
+    box = prompt.box
     if box is not None:
-        settings, views = BOX_SCALES, [_view_of_box(box, most, width, height) for most in BOX_SIDES]
-    elif len(positive):
-        settings = tuple(radius * (width * height) ** 0.5 for radius in CLICK_RADII)
-        views = [_view_of_clicks(positive, radius, radius_pixels, width, height)
-                 for radius, radius_pixels in zip(settings, RADIUS_PIXELS, strict=True)]
-    else:
-        return np.stack([empty] * len(CLICK_RADII))
-    pictures = {view: resized(look(view.window), view.columns, view.rows) for view in views}
-
-    def guess(view: View, setting: float) -> Floats:
-        if box is not None:
-            mask = _from_box(pictures[view], view, prompt, box, setting)
-        else:
-            fine = setting < LIGHTNESS_FROM * (width * height) ** 0.5
-            mask = _from_clicks(pictures[view] if fine else lab(pictures[view]), view, prompt, setting)
-        return put_back(empty, Detail(view.window, as_logits(mask, side)), width, height)
-
-    with ThreadPoolExecutor(len(views)) as threads:  # GrabCut lets go of Python's lock
-        return np.stack(list(threads.map(guess, views, settings)))
-
-
-def _view_of_clicks(positive: Floats, radius: float, radius_pixels: float, width: int, height: int) -> View:
-    extent = MARGIN * REACH * radius * np.array([1, FLATNESS])
-    return View.between(positive.min(0) - extent, positive.max(0) + extent, width, height, radius_pixels / radius)
-
-
-def _view_of_box(box: Floats, side: int, width: int, height: int) -> View:
-    context = BOX_CONTEXT * (box[2:] - box[:2]) + LEAST_CONTEXT
-    return View.between(box[:2] - context, box[2:] + context, width, height, side=side)
-
-
-def _from_clicks(picture: Image, view: View, prompt: PointPrompt, radius: float) -> Mask:
-    """GrabCut (rows, columns) from an ellipse around every positive click, `radius` pixels of the frame wide."""
+        return _side_by_side([partial(_boxed, look, prompt, box, guess, width, height, side)
+                              for guess in zip(BOX_SCALES, BOX_SIDES, strict=True)])
     points, labels = prompt.clicks
-    columns, rows = view.places()
-    distances = [np.hypot(columns - x, (rows - y) / FLATNESS) for x, y in points]
+    points = (points * [SIDE / width, SIDE / height]).astype(np.float32)
+    small = resized(pixels, SIDE, SIDE)
+    return _side_by_side([partial(_clicked, small, points, labels, radius * SIDE, side) for radius in CLICK_RADII])
+
+
+def _side_by_side(guesses: Sequence[Callable[[], Floats]]) -> Floats:
+    """All guesses; GrabCut lets go of Python's lock, and the last, the largest, takes longest."""
+    with ThreadPoolExecutor(len(guesses)) as threads:
+        jobs = [threads.submit(guess) for guess in reversed(guesses)]
+        return np.stack([job.result() for job in reversed(jobs)])
+
+
+def _clicked(small: Image, points: Floats, labels: Labels, radius: float, side: int) -> Floats:
+    return as_logits(_from_clicks(small, points, labels, radius), side)
+
+
+def _boxed(look: Look, prompt: PointPrompt, box: Floats, guess: tuple[float, int], width: int, height: int,
+           side: int) -> Floats:
+    view = View.of_box(box, guess[1], width, height)
+    mask = _from_box(resized(look(view.window), view.columns, view.rows), view, prompt, box, guess[0])
+    empty = np.full((side, side), -LIMIT, np.float32)
+    return put_back(empty, Detail(view.window, as_logits(mask, side)), width, height)
+
+
+def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float) -> Mask:
+    """GrabCut (SIDE, SIDE) from an ellipse of that radius in pixels around every positive click."""
+    found = np.zeros((SIDE, SIDE), np.bool_)
+    positive = points[labels == POSITIVE]
+    if not len(positive):
+        return found
+    extent = MARGIN * REACH * radius * np.array([1, STRETCH])
+    x0, y0 = np.floor(positive.min(0) - extent).clip(0, SIDE - 1).astype(int)
+    x1, y1 = np.ceil(positive.max(0) + extent).clip(0, SIDE - 1).astype(int) + 1
+    part = slice(y0, y1), slice(x0, x1)
+    rows, columns = np.mgrid[part].astype(np.float32)
+    distances = [np.hypot(columns - x, (rows - y) / STRETCH) for x, y in points]
     nearest = np.minimum.reduce([d for d, label in zip(distances, labels, strict=True) if label == POSITIVE])
     seeds = np.full(nearest.shape, cv2.GC_BGD, np.uint8)
     seeds[nearest < REACH * radius] = cv2.GC_PR_BGD
     seeds[nearest < radius] = cv2.GC_PR_FGD
-    press(seeds, distances, labels, SURE_SHARE * radius)
+    press(seeds, distances, labels, max(1.5, SURE_SHARE * radius))
     sure = seeds == cv2.GC_FGD
-    return touching(grab_cut(picture, seeds), sure)
+    picture = image[part] if radius < LIGHTNESS_FROM * SIDE else lab(image[part])
+    found[part] = touching(grab_cut(picture, seeds), sure)
+    return found
 
 
 def _from_box(picture: Image, view: View, prompt: PointPrompt, box: Floats, likely: float) -> Mask:

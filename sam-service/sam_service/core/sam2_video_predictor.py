@@ -245,7 +245,7 @@ class Sam2VideoPredictor:
         pixels = features.pixels
         assert pixels is not None
         look = frame.part or (lambda window: part_of(pixels, window, width, height))
-        guesses = make.guesses(look, frame, prompt, self.image_size // 4)
+        guesses = make.guesses(look, pixels, frame, prompt, self.image_size // 4)
         multimask = self._use_multimask(is_start=is_start, num_points=len(prompt.labels))
         decoded = self._decode(features, image.expand(len(guesses), -1, -1, -1), self._sparse(frame, prompt, len(guesses)),
                                guesses, multimask=multimask, hints=make.of_prompt(guesses))
