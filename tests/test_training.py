@@ -18,8 +18,6 @@ from training.evaluate import Subject, Tally
 from training.textures import TextureBank
 from training.train import POLISH, TRACKING, Course, Place, Trainer
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,7 +41,7 @@ def trainer(course: Course, out: Path, clips: Path) -> Trainer:
 
 def test_a_run_goes_on_where_it_stopped_and_seeds_repeat_it(tmp_path: Path, clips: Path) -> None:
     first, second = trainer(POLISH, tmp_path / "a", clips), trainer(POLISH, tmp_path / "b", clips)
-    losses = [[float(run.one_step(0.0)[1].total) for _ in range(2)] for run in (first, second)]
+    losses = [[run.one_step(0.0)[1].total.item() for _ in range(2)] for run in (first, second)]
     assert losses[0] == losses[1]
     first.spent = 7.0
     first.save()

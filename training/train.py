@@ -119,7 +119,7 @@ TRACKING = replace(  # what prompts are answered with stays as it is; presence a
     ),
     correct=0.1,
     seed=6,
-    frozen=("vision_encoder.", "prompt_encoder.", *(f"mask_decoder.{part}" for part in (
+    frozen=("no_memory_embedding", "vision_encoder.", "prompt_encoder.", *(f"mask_decoder.{part}" for part in (
         "iou_token", "mask_tokens", "obj_score_token", "transformer.", "upscale_", "output_hypernetworks_mlps.",
         "iou_prediction_head.", "conv_s", "prompt_readout.", "hint_embed.", "outline."))),
 )
