@@ -47,14 +47,11 @@ class View:
     rows: int
 
     @classmethod
-    def of_box(cls, box: Floats, most: int, width: int, height: int) -> View:
-        """A box and what is around it, no larger than in the frame and no side longer than `most`."""
-        context = BOX_CONTEXT * (box[2:] - box[:2]) + LEAST_CONTEXT
-        x0, y0 = np.floor(box[:2] - context).clip(0, [width - 1, height - 1]).astype(int)
-        x1, y1 = np.ceil(box[2:] + context).clip([x0 + 1, y0 + 1], [width, height]).astype(int)
-        scale = min(1.0, most / max(x1 - x0, y1 - y0))
-        window = Window(int(x0), int(y0), int(x1), int(y1))
-        return cls(window, max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+    def of(cls, window: Window, most: int) -> View:
+        """A window no larger than in the frame and no side longer than `most`."""
+        width, height = window.x1 - window.x0, window.y1 - window.y0
+        scale = min(1.0, most / max(width, height))
+        return cls(window, max(1, round(width * scale)), max(1, round(height * scale)))
 
     @property
     def scale(self) -> float:
@@ -77,31 +74,39 @@ def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointP
     """
     box = prompt.box
     if box is not None:
-        return _side_by_side([partial(_boxed, look, prompt, box, guess, width, height, side)
-                              for guess in zip(BOX_SCALES, BOX_SIDES, strict=True)])
+        window = _around(box, width, height)
+        picture = look(window)
+
+        def boxed(likely: float, most: int) -> Floats:
+            view = View.of(window, most)
+            mask = _from_box(resized(picture, view.columns, view.rows), view, prompt, box, likely)
+            empty = np.full((side, side), -LIMIT, np.float32)
+            return put_back(empty, Detail(window, as_logits(mask, side)), width, height)
+
+        return _side_by_side([partial(boxed, likely, most) for likely, most in zip(BOX_SCALES, BOX_SIDES, strict=True)])
     points, labels = prompt.clicks
     points = (points * [SIDE / width, SIDE / height]).astype(np.float32)
     small = resized(pixels, SIDE, SIDE)
-    return _side_by_side([partial(_clicked, small, points, labels, radius * SIDE, side) for radius in CLICK_RADII])
+
+    def clicked(radius: float) -> Floats:
+        return as_logits(_from_clicks(small, points, labels, radius), side)
+
+    return _side_by_side([partial(clicked, radius * SIDE) for radius in CLICK_RADII])
 
 
 def _side_by_side(guesses: Sequence[Callable[[], Floats]]) -> Floats:
-    """All guesses; GrabCut lets go of Python's lock, and the last, the largest, takes longest."""
+    """All guesses; GrabCut lets go of Python's lock, and a click's last guess, the largest, takes longest."""
     with ThreadPoolExecutor(len(guesses)) as threads:
         jobs = [threads.submit(guess) for guess in reversed(guesses)]
         return np.stack([job.result() for job in reversed(jobs)])
 
 
-def _clicked(small: Image, points: Floats, labels: Labels, radius: float, side: int) -> Floats:
-    return as_logits(_from_clicks(small, points, labels, radius), side)
-
-
-def _boxed(look: Look, prompt: PointPrompt, box: Floats, guess: tuple[float, int], width: int, height: int,
-           side: int) -> Floats:
-    view = View.of_box(box, guess[1], width, height)
-    mask = _from_box(resized(look(view.window), view.columns, view.rows), view, prompt, box, guess[0])
-    empty = np.full((side, side), -LIMIT, np.float32)
-    return put_back(empty, Detail(view.window, as_logits(mask, side)), width, height)
+def _around(box: Floats, width: int, height: int) -> Window:
+    """A box and what is around it."""
+    context = BOX_CONTEXT * (box[2:] - box[:2]) + LEAST_CONTEXT
+    x0, y0 = np.floor(box[:2] - context).clip(0, [width - 1, height - 1]).astype(int)
+    x1, y1 = np.ceil(box[2:] + context).clip([x0 + 1, y0 + 1], [width, height]).astype(int)
+    return Window(int(x0), int(y0), int(x1), int(y1))
 
 
 def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float) -> Mask:
