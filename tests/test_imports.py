@@ -25,9 +25,9 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"sessions", "core", "video", "masks", "export", "errors", "schemas", "settings"},
     "client": {"masks"},
 }
-DOORS = {"__main__", "cli", "commands", "server", "flow", "local", "suggest", "demo_clip", "__init__"}
-HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"}, "uvicorn": {"server", "local"},
-         "httpx": {"client", "core"}}
+DOORS = {"__main__", "cli", "commands", "server", "connection", "flow", "local", "suggest", "demo_clip", "__init__"}
+HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"},
+         "uvicorn": {"server", "connection", "local"}, "httpx": {"client", "core"}}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -6,6 +6,7 @@
     │   │   └── InvalidPrompt   a prompt is wrong for this frame or object
     │   ├── NotAVideo           the bytes are not a video that can be decoded
     │   ├── TooLarge            over a byte, pixel or frame limit
+    │   ├── HeadTooLarge        the URL and the headers are longer than anyone needs
     │   ├── TooSlow             the body does not come
     │   ├── NotFound            no such session, object, frame, mask or model
     │   ├── Unauthorized        the API key is missing or wrong
@@ -71,6 +72,12 @@ class TooLarge(ClientError):
     """A limit on bytes, pixels or frames is exceeded."""
 
     code = "too_large"
+
+
+class HeadTooLarge(ClientError):
+    """The request line and the headers are over their limit."""
+
+    code = "head_too_large"
 
 
 class TooSlow(ClientError):

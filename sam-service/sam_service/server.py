@@ -13,6 +13,8 @@ from typing import NoReturn
 import uvicorn
 
 from sam_service.api.app import create_app
+from sam_service.api.guards import MAX_HEAD_BYTES
+from sam_service.connection import Connection
 from sam_service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Server(uvicorn.Server):
                                process_restarts=len(_restarts()))
         super().__init__(uvicorn.Config(
             self._app, host=settings.host, port=settings.port, log_level=log_level or settings.log_level, access_log=False,
+            http=Connection, h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s))))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import socket
 import time
 from collections.abc import Iterator
 
@@ -142,6 +144,33 @@ def test_a_wrong_request(service: Server, name: str) -> None:
     statuses, received = exchange(service.url, WRONG[name])
     assert all(status < 500 for status in statuses), received[:1000]
     assert not {201, 202} & set(statuses), received[:1000]
+
+
+@pytest.mark.parametrize("in_one", [True, False])
+@pytest.mark.parametrize(("name", "kib"), [("URL", 96), ("header", 96), ("URL", 2048)])
+def test_a_head_over_the_limit_is_told_so_however_it_comes(service: Server, name: str, kib: int, in_one: bool) -> None:
+    long = "a" * (kib << 10)
+    sent = request(f"GET /{long}", {}) if name == "URL" else request("GET /health", {"X-Long": long})
+    received = b""
+    with connect(service.url) as connection:
+        for piece in (sent,) if in_one else (sent[:70_000], sent[70_000:]):
+            connection.sendall(piece)
+            time.sleep(0.1)
+        connection.shutdown(socket.SHUT_WR)
+        while chunk := connection.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ") and b"application/problem+json" in head, received[:1000]
+    assert json.loads(body)["code"] == "head_too_large" and "64 KiB" in json.loads(body)["detail"]
+
+
+@pytest.mark.parametrize("name", ["no HTTP", "TLS", "no host", "a negative length", "an unknown transfer",
+                                  "a chunk size that is no number"])
+def test_what_is_no_request_is_told_so_in_a_problem_document(service: Server, name: str) -> None:
+    statuses, received = exchange(service.url, WRONG[name])
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert statuses == [400] and b"application/problem+json" in head, received[:1000]
+    assert json.loads(body)["code"] == "invalid_http", received[:1000]
 
 
 def test_a_video_in_a_form_with_odd_but_right_parts(service: Server) -> None:

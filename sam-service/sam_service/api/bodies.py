@@ -87,7 +87,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        exchange = _Exchange(receive, send)
+        exchange = Exchange(receive, send)
         if scope["path"] in self._uploads and is_multipart(headers):
             await self._app(scope, exchange.receive, exchange.send)
             return
@@ -113,7 +113,7 @@ class BodyLimit:
         return bytes(body)
 
 
-class _Exchange:
+class Exchange:
     """A request that may be answered before its body is read. Then the connection is closed behind the answer, a little
     later: closed at once, with bytes unread, the system would take the answer back with a reset."""
 

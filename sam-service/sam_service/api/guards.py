@@ -1,4 +1,5 @@
-"""What every answer and every caller is held to: headers that keep browsers careful, and which hosts and pages may call."""
+"""What every answer and every caller is held to: headers that keep browsers careful, how long a request's head may be, and
+which hosts and pages may call."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sam_service.api.bodies import Exchange
 from sam_service.api.problems import problem_of, respond
-from sam_service.errors import ClientError, NotReady
+from sam_service.errors import ClientError, HeadTooLarge, NotReady, ServiceError
 from sam_service.settings import Settings
 
+MAX_HEAD_BYTES = 64 << 10
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -65,7 +68,8 @@ def _is_address(host: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware: refuses other hosts' names with 400, and adds the headers. An address is always a host's own name."""
+    """ASGI middleware: refuses heads over `MAX_HEAD_BYTES` with 431 and other hosts' names with 400, and adds the headers. An
+    address is always a host's own name."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, open_to_pages: bool) -> None:
         self._app = app
@@ -89,11 +93,12 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        if not self._answers(scope):
+        refusal = self._refusal(scope)
+        if refusal is not None:
             if scope["type"] == "websocket":
                 return await send({"type": "websocket.close", "code": 1008})
-            error = ClientError("this service does not answer to that Host (ALLOWED_HOSTS)", field="host", code="unknown_host")
-            return await respond(problem_of(error))(scope, receive, with_headers)
+            exchange = Exchange(receive, with_headers)
+            return await respond(problem_of(refusal))(scope, exchange.receive, exchange.send)
         try:
             await self._app(scope, receive, with_headers)
         except asyncio.CancelledError:  # by the server, which has waited for long enough at its stop
@@ -102,9 +107,26 @@ class Guard:
             await respond(problem_of(NotReady("the service is stopping", code="stopping", retry_after_s=10)))(
                 scope, receive, with_headers)
 
+    def _refusal(self, scope: Scope) -> ServiceError | None:
+        if _head_bytes(scope) > MAX_HEAD_BYTES:
+            return head_too_large()
+        if not self._answers(scope):
+            return ClientError("this service does not answer to that Host (ALLOWED_HOSTS)", field="host", code="unknown_host")
+        return None
+
     def _answers(self, scope: Scope) -> bool:
         if self._hosts is None:
             return True
         host = Headers(scope=scope).get("host", "").lower()
         name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
         return name in self._hosts or _is_address(name)
+
+
+def head_too_large() -> HeadTooLarge:
+    """What a request is told whose head is over the limit. The server refuses it so too, where it comes in several pieces."""
+    return HeadTooLarge(f"the request line with its URL, and the headers, may have {MAX_HEAD_BYTES >> 10} KiB together")
+
+
+def _head_bytes(scope: Scope) -> int:
+    line = len(scope.get("method", "")) + len(scope.get("raw_path", b"")) + len(scope["query_string"])
+    return line + sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])

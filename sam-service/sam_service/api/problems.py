@@ -25,6 +25,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.NotAVideo: 415,
     errors.TooLarge: 413,
     errors.TooSlow: 408,
+    errors.HeadTooLarge: 431,
     errors.NotFound: 404,
     errors.Gone: 410,
     errors.Conflict: 409,
