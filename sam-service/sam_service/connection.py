@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from http import HTTPStatus
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -12,8 +13,6 @@ from sam_service.api.bodies import LINGER_S
 from sam_service.api.guards import head_too_large
 from sam_service.api.problems import problem_of, respond
 from sam_service.errors import ClientError
-
-TOO_LARGE = 431
 
 
 class Connection(H11Protocol):
@@ -33,16 +32,17 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what h11 has just refused, unless an answer has begun: then all that is left is to hang up."""
         fault = sys.exception()
+        hint = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else None
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        too_large = isinstance(fault, h11.RemoteProtocolError) and fault.error_status_hint == TOO_LARGE
-        answer = respond(problem_of(head_too_large() if too_large else ClientError(
+        answer = respond(problem_of(head_too_large() if hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE else ClientError(
             f"this is no HTTP request that can be answered: {fault}", code="invalid_http")))
-        start = h11.Response(status_code=answer.status_code, headers=[*answer.raw_headers, (b"connection", b"close")])
+        start = h11.Response(status_code=answer.status_code, headers=[*answer.raw_headers, (b"connection", b"close")],
+                             reason=HTTPStatus(answer.status_code).phrase)
         for event in (start, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.write_eof()
