@@ -25,6 +25,7 @@ from sam_service.core import zoom
 from sam_service.core.device import choose_device
 from sam_service.core.features import Frame, to_square_fast
 from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.motion import beside
 from sam_service.core.nano import quicken
 from sam_service.core.prompts import PointPrompt
 from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
@@ -116,7 +117,7 @@ class Subject:
         def part(window: Window) -> Any:
             return zoom.part_of(case.frames[time], window, width, height)
 
-        return Frame(time, width, height, read, read, part)
+        return Frame(time, width, height, read, read, part, beside(time, len(case.frames)))
 
     def _prompt(self, bank: MemoryBank, frame: Frame, points: Any, labels: Any, count: int) -> tuple[Mask, ObjectOutput]:
         [output] = self.predictor.step(bank, frame, prompts={1: PointPrompt(points, labels)}, num_frames=count)

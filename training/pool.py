@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sam_service.core.grabcut import LIMIT
-from sam_service.core.motion import backward_flow, grey
+from sam_service.core.grabcut import LIMIT, STRETCH
+from sam_service.core.motion import backward_flow, beside, grey, moving_along
 from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE, PointPrompt
 from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, proposals
 from sam_service.core.zoom import part_of
@@ -86,6 +86,7 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
         **{name: np.zeros(ARRAYS[name][0], ARRAYS[name][1]) for name in ("present", "clicks", "boxes", "proposals")},
     }
     for p, frame in enumerate(prompted):
+        flow = _flow_beside(clip.frames, frame)
         for k in range(TARGETS):
             mask = clip.covers[frame, k] > 0.5
             if mask.sum() < LEAST_AREA:
@@ -94,18 +95,27 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
             out["clicks"][p, k] = click = click_inside(rng, mask)
             out["boxes"][p, k] = box = box_around(rng, mask)
             guesses = (
-                _guesses(clip.frames[frame], click[None], [POSITIVE]),
+                _guesses(clip.frames[frame], click[None], [POSITIVE], moving_along(flow, click[None], STRETCH)),
                 _guesses(clip.frames[frame], box.reshape(2, 2), [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]),
             )
             out["proposals"][p, k] = np.round(np.concatenate(guesses) * (127 / LIMIT)).astype(np.int8)
     return out
 
 
-def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list[int]) -> NDArray[np.float32]:
+def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list[int],
+             moving: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """First guesses (K, SIDE, SIDE) for a prompt on a square picture, which stands for a landscape frame."""
     width = round(LANDSCAPE * SIZE)
     prompt = PointPrompt((points * [LANDSCAPE, 1]).astype(np.float32), np.array(labels, np.int32))
-    return proposals(lambda window: part_of(image, window, width, SIZE), image, width, SIZE, prompt, SIDE)
+    return proposals(lambda window: part_of(image, window, width, SIZE), image, width, SIZE, prompt, SIDE,
+                     moving)
+
+
+def _flow_beside(frames: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
+    """The flow (SIZE, SIZE, 2) by which a prompted frame's clicks are guessed."""
+    other = beside(index, len(frames))
+    assert other is not None
+    return backward_flow(grey(frames[index]), grey(frames[other]), SIZE)
 
 
 def _flows(frames: NDArray[np.uint8]) -> NDArray[np.float16]:

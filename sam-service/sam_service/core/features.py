@@ -36,6 +36,7 @@ class Frame:
     width, height: the session's frame size in pixels. pixels: gives the (S, S, 3) uint8 RGB input of the network.
     other: gives that of another frame of the session, for models that look at motion; None where there is no other.
     part: gives (h, w, 3) of a part of the frame in its own pixels, for models that look closer; None where they cannot.
+    beside: which other frame a prompt on this one may be compared with, for models that look at motion (`motion.py`).
     """
 
     index: int
@@ -44,6 +45,7 @@ class Frame:
     pixels: Callable[[], NDArray[np.uint8]]
     other: Callable[[int], NDArray[np.uint8]] | None = None
     part: Callable[[Window], NDArray[np.uint8]] | None = None
+    beside: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from sam_service.core.appearance import describe, fit, mark
 from sam_service.core.features import Frame, ImageEncoder, ImageFeatures
-from sam_service.core.grabcut import SIDE, refined
+from sam_service.core.grabcut import SIDE, STRETCH, refined
 from sam_service.core.memory_bank import FrameMemory, ObjectMemory
-from sam_service.core.motion import backward_flow, carried, grey
+from sam_service.core.motion import SIDE as FLOW_SIDE
+from sam_service.core.motion import backward_flow, carried, grey, moving_along
 from sam_service.core.nano import HINTS, LOGIT_UNIT
-from sam_service.core.prompts import PointPrompt
-from sam_service.core.proposal import Look, proposals
-from sam_service.core.zoom import Image, resized
+from sam_service.core.prompts import POSITIVE, PointPrompt
+from sam_service.core.proposal import proposals
+from sam_service.core.zoom import Floats, Image, part_of, resized
 
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
 LARGER = 0.0075  # what an answer e times as large as another is worth; a hair, for answers that are otherwise rated alike
@@ -74,9 +75,26 @@ class Hints:
         assert features.colour is not None
         return Sight(key, frame, features, describe(features.fine, features.middle, features.colour))
 
-    def guesses(self, look: Look, pixels: Image, frame: Frame, prompt: PointPrompt, side: int) -> Tensor:
+    def guesses(self, sight: Sight, prompt: PointPrompt, side: int) -> Tensor:
         """First guesses (K, 1, s, s), as logits, for a prompt in pixels of a frame."""
-        return torch.from_numpy(proposals(look, pixels, frame.width, frame.height, prompt, side)).to(self._device)[:, None]
+        frame, pixels = sight.frame, sight.features.pixels
+        assert pixels is not None
+        width, height = frame.width, frame.height
+        found = proposals(frame.part or (lambda window: part_of(pixels, window, width, height)), pixels, width, height, prompt,
+                          side, self._moving(sight, pixels, prompt))
+        return torch.from_numpy(found).to(self._device)[:, None]
+
+    def _moving(self, sight: Sight, pixels: Image, prompt: PointPrompt) -> Floats | None:
+        """What moves along with a prompt's clicks (`moving_along`); None where there is nothing to compare the frame with."""
+        frame, (points, labels) = sight.frame, prompt.clicks
+        points = points[labels == POSITIVE]
+        if prompt.box is not None or frame.beside is None or not len(points):
+            return None
+        other = self._encoder.pixels_of(sight.key, frame, frame.beside)
+        if other is None:
+            return None
+        flow = backward_flow(grey(pixels), grey(other), FLOW_SIDE)
+        return moving_along(flow, (points * [FLOW_SIDE / frame.width, FLOW_SIDE / frame.height]).astype(np.float32), STRETCH)
 
     @staticmethod
     def mended(picture: Image, prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,8 +2,9 @@
 
 A click does not say how large its object is. So there is one guess for each of a few radii, and the nano model, which was
 trained with such a guess as the mask prompt of an object's first prompt, decodes them all and keeps the one that it
-rates best. A box is looked at closer, so that a small object has as many pixels as a large one. (Clicks were, too: neither
-better nor worse, and slower.)
+rates best. The larger ones start from what moves along with the click, where that differs from how the camera moves. A box is
+looked at closer, so that a small object has as many pixels as a large one. (Clicks were, too: neither better nor worse, and
+slower. What moves was tried for boxes, too: no better.)
 
 W, H: the frame in pixels. s: side of the model's logits.
 """
@@ -23,6 +24,8 @@ from sam_service.core.prompts import POSITIVE, PointPrompt
 from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resized
 
 CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
+MOVING_FROM = 0.08  # from this radius on a guess starts from what moves along; the smallest one is as if nothing moved
+UNMOVED = 0.35  # of a radius: object at first, however it moves
 SURE_SHARE = 0.15  # of a radius: object for sure
 REACH = 2.0  # beyond this many radii a pixel is background for sure
 MARGIN = 1.35  # how far the picture is looked at, in reaches
@@ -66,11 +69,13 @@ class View:
         return x.astype(np.float32), y.astype(np.float32)[:, None]
 
 
-def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointPrompt, side: int) -> Floats:
+def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointPrompt, side: int,
+              moving: Floats | None = None) -> Floats:
     """Logits (K, s, s) of K first guesses, all of which hold the clicks.
 
     look: gives a window of the frame as RGB, for boxes; pixels: the whole frame, squashed to a square, for clicks; prompt: in
-    pixels of the frame. Without a box there must be a positive click, or the guesses are empty.
+    pixels of the frame. Without a box there must be a positive click, or the guesses are empty. moving: (m, m) of the whole
+    frame, negative where it moves along with the clicks; None where that is not known.
     """
     box = prompt.box
     if box is not None:
@@ -87,9 +92,10 @@ def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointP
     points, labels = prompt.clicks
     points = (points * [SIDE / width, SIDE / height]).astype(np.float32)
     small = resized(pixels, SIDE, SIDE)
+    along = None if moving is None else cv2.resize(moving, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) < 0
 
     def clicked(radius: float) -> Floats:
-        return as_logits(_from_clicks(small, points, labels, radius), side)
+        return as_logits(_from_clicks(small, points, labels, radius, along if radius >= MOVING_FROM * SIDE else None), side)
 
     return _side_by_side([partial(clicked, radius * SIDE) for radius in CLICK_RADII])
 
@@ -109,8 +115,8 @@ def _around(box: Floats, width: int, height: int) -> Window:
     return Window(int(x0), int(y0), int(x1), int(y1))
 
 
-def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float) -> Mask:
-    """GrabCut (SIDE, SIDE) from an ellipse of that radius in pixels around every positive click."""
+def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float, along: Mask | None) -> Mask:
+    """GrabCut (SIDE, SIDE) from an ellipse of that radius in pixels around every positive click, or what moves along in it."""
     found = np.zeros((SIDE, SIDE), np.bool_)
     positive = points[labels == POSITIVE]
     if not len(positive):
@@ -124,7 +130,10 @@ def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float) ->
     nearest = np.minimum.reduce([d for d, label in zip(distances, labels, strict=True) if label == POSITIVE])
     seeds = np.full(nearest.shape, cv2.GC_BGD, np.uint8)
     seeds[nearest < REACH * radius] = cv2.GC_PR_BGD
-    seeds[nearest < radius] = cv2.GC_PR_FGD
+    likely = nearest < radius
+    if along is not None:
+        likely &= along[part] | (nearest < UNMOVED * radius)
+    seeds[likely] = cv2.GC_PR_FGD
     press(seeds, distances, labels, max(1.5, SURE_SHARE * radius))
     sure = seeds == cv2.GC_FGD
     picture = image[part] if radius < LIGHTNESS_FROM * SIDE else lab(image[part])

@@ -41,7 +41,7 @@ from sam_service.core.onednn import hasten
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.salience import Salience
 from sam_service.core.specks import without_specks
-from sam_service.core.zoom import Detail, Window, cut_out, part_of, put_back, window_around
+from sam_service.core.zoom import Detail, Window, cut_out, put_back, window_around
 from sam_service.errors import InvalidMask
 
 NO_OBJECT_LOGIT = -1024.0
@@ -156,10 +156,10 @@ class Sam2VideoPredictor:
                 near = self._recall.near(memory, frame.index, memory.directions[frame.index], num_frames)
                 image = self._attend([memory], [near], features, num_frames)
             earlier = None if prompt.fresh else known
-            if self._hints is None:
+            if self._hints is None or sight is None:
                 decoded = self._decode_points(frame, features, image, prompt, earlier, is_start)
             elif earlier is None or prompt.boxed or not (earlier.logits > 0).any():
-                decoded, detail = self._decode_guesses(self._hints, frame, features, image, prompt, is_start)
+                decoded, detail = self._decode_guesses(self._hints, sight, image, prompt, is_start)
             else:
                 decoded, detail = self._decode_correction(self._hints, frame, features, image, prompt, earlier)
         _check_finite(decoded)
@@ -238,14 +238,12 @@ class Sam2VideoPredictor:
         multimask = self._use_multimask(is_start=is_start, num_points=len(prompt.labels))
         return self._decode(features, image, self._sparse(frame, prompt, 1), dense, multimask=multimask)
 
-    def _decode_guesses(self, make: Hints, frame: Frame, features: ImageFeatures, image: Tensor, prompt: PointPrompt,
+    def _decode_guesses(self, make: Hints, sight: Sight, image: Tensor, prompt: PointPrompt,
                         is_start: bool) -> tuple[_Decoded, Detail | None]:
         """Decode first guesses, keep the best, and mend it within the part of the frame around it (`zoom.py`)."""
+        frame, features = sight.frame, sight.features
         width, height = frame.width, frame.height
-        pixels = features.pixels
-        assert pixels is not None
-        look = frame.part or (lambda window: part_of(pixels, window, width, height))
-        guesses = make.guesses(look, pixels, frame, prompt, self.image_size // 4)
+        guesses = make.guesses(sight, prompt, self.image_size // 4)
         multimask = self._use_multimask(is_start=is_start, num_points=len(prompt.labels))
         decoded = self._decode(features, image.expand(len(guesses), -1, -1, -1), self._sparse(frame, prompt, len(guesses)),
                                guesses, multimask=multimask, hints=make.of_prompt(guesses))

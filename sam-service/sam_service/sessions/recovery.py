@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 async def answer(sessions: SessionService, session: Session, object_id: int, frame_index: int, prompt: Prompt) -> MaskRecord:
     """Run the step of one prompt and return its mask; stores nothing."""
     num_frames = await sessions.require_length(session)
-    frame = sessions.frame(session, frame_index)
+    frame = sessions.frame(session, frame_index, await sessions.require_beside(session, frame_index))
     image_size = session.record.image_size
     step = await asyncio.wrap_future(sessions.engine.step(
         image_size, session.bank, frame, prompts={object_id: prompt}, num_frames=num_frames))

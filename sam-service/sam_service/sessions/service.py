@@ -18,12 +18,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_service.core import motion
 from sam_service.core.engine import Engine
 from sam_service.core.features import Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
 from sam_service.core.zoom import Window, part_of
-from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, TooManySessions
+from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, ServiceError, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
@@ -255,13 +256,30 @@ class SessionService:
                 await self.require_frame(session, LENGTH_THAT_MATTERS - 1)
         return min(session.frames.num_frames, LENGTH_THAT_MATTERS)
 
-    def frame(self, session: Session, index: int) -> Frame:
-        """A frame for the engine, read and squashed on this machine's pool while the engine does something else."""
+    async def require_beside(self, session: Session, index: int) -> int | None:
+        """Wait for the frame that a prompted one is compared with, and return its index; None where none is needed."""
+        if not self.engine.looks_at_motion:
+            return None
+        try:
+            await self.require_frame(session, index + motion.STEP)
+        except ServiceError as error:  # there are no more frames, or there will be none
+            if not isinstance(error, NotFound) and session.frames.error is None:
+                raise
+        return motion.beside(index, session.frames.frames_ready)
+
+    def frame(self, session: Session, index: int, beside: int | None = None) -> Frame:
+        """A frame for the engine, read and squashed on this machine's pool while the engine does something else; the one
+        beside it, too."""
         width, height = session.size
         image_size = session.record.image_size
 
         def read(at: int = index) -> NDArray[np.uint8]:
             return self.engine.to_square(session.frames.read(at), image_size)
+
+        nearby = None if beside is None else self.pool.submit(read, beside)
+
+        def other(at: int) -> NDArray[np.uint8]:
+            return nearby.result() if nearby is not None and at == beside else read(at)
 
         @cache
         def whole() -> NDArray[np.uint8]:
@@ -271,8 +289,8 @@ class SessionService:
             return part_of(whole(), window, width, height)
 
         if self.engine.holds_features(image_size, session.session_id, index):
-            return Frame(index, width, height, read, read, part)
-        return Frame(index, width, height, self.pool.submit(read).result, read, part)
+            return Frame(index, width, height, read, other, part, beside)
+        return Frame(index, width, height, self.pool.submit(read).result, other, part, beside)
 
     # Blocking parts, run in the pool
 
