@@ -2,7 +2,8 @@
 
 A click says that its pixel is wrong, and not how much around it. So GrabCut runs around the click, a few times as far as it is
 from the mask's outline, with several sizes of what is sure and what is likely to change; of the changes that come out the one
-is kept whose outline runs along edges of the picture best. Colours are compared within that part alone.
+is kept whose outline runs along edges of the picture best, or the smallest where each would change too much of the mask. So a
+click is always heeded. Colours are compared within that part alone.
 
 W, H: the session's frame in pixels. s: side of the model's logits.
 """
@@ -23,7 +24,7 @@ SURE_AND_LIKELY = ((0.2, 0.5), (0.5, 1.0), (0.9, 1.3))  # radii around a click, 
 LEAST_SURE, LEAST_LIKELY = 1.5, 2.5  # pixels
 CONTEXT = 1.5  # how far GrabCut looks, in reaches
 SOFTNESS = 2.0  # sigma in pixels of the blur before edges are looked for
-MOST_LOST = 0.6  # of a mask, by one click
+MOST_LOST, MOST_GAINED = 0.6, 1.0  # of a mask, by one click, where a smaller change can be had
 
 
 def corrected(mask: Mask, image_rgb: Image, prompt: PointPrompt) -> Mask:
@@ -78,13 +79,14 @@ def _one(mask: Mask, colours: Image, soft: Floats, point: Floats, against: Float
         return found, _roughness(soft[view], mask[view] ^ found, found)
 
     with ThreadPoolExecutor(len(SURE_AND_LIKELY)) as threads:  # GrabCut lets go of Python's lock
-        attempts = list(threads.map(attempt, SURE_AND_LIKELY))
-    best, change = np.inf, np.zeros(distance.shape, np.bool_)
-    for found, cost in attempts:
-        if found.any() and cost < best and (add or found.sum() <= MOST_LOST * mask.sum()):
-            best, change = cost, found
+        attempts = [(found, cost) for found, cost in threads.map(attempt, SURE_AND_LIKELY) if found.any()]
+    most = (MOST_GAINED if add else MOST_LOST) * mask.sum()
+    modest = [(found, cost) for found, cost in attempts if found.sum() <= most]
     out = mask.copy()
-    out[view] ^= change
+    if modest:
+        out[view] ^= min(modest, key=lambda tried: tried[1])[0]
+    elif attempts:
+        out[view] ^= min(attempts, key=lambda tried: tried[0].sum())[0]
     return out
 
 

@@ -83,11 +83,11 @@ def moving_along(flow: Floats, points: Floats, stretch: float) -> Floats | None:
 def _affine(x: Floats, y: Floats, flow: Floats) -> Floats:
     """(3, 2): the flow (N, 2) at places x and y (N,), as a linear function of x, y and 1, heeding what most of it agrees on."""
     places = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float64)
-    weights: NDArray[np.float64] = np.ones(len(places))
+    weights = np.ones(len(places))
     found: NDArray[np.float64] = np.zeros((3, 2))
     for turn in range(ROUNDS):
         weighted = places * weights[:, None]
-        found = np.linalg.solve(weighted.T @ places + 1e-6 * np.eye(3), weighted.T @ flow)
+        found = np.asarray(np.linalg.solve(weighted.T @ places + 1e-6 * np.eye(3), weighted.T @ flow), np.float64)
         error = _length((flow - places @ found).astype(np.float32))
         weights[:] = 1 / np.maximum(error, SLOW) if turn < ROUNDS // 2 else 1 / (1 + (error / STEADY) ** 2) ** 2
     return found.astype(np.float32)
