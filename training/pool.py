@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sam_service.core.grabcut import LIMIT, STRETCH
-from sam_service.core.motion import backward_flow, beside, grey, moving_along
+from sam_service.core.motion import Places, backward_flow, beside, grey, moving_along
 from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE, PointPrompt
 from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, proposals
 from sam_service.core.zoom import part_of
@@ -94,16 +94,17 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
             out["present"][p, k] = True
             out["clicks"][p, k] = click = click_inside(rng, mask)
             out["boxes"][p, k] = box = box_around(rng, mask)
+            with_click, with_box = Places.of_clicks(click[None], STRETCH), Places.of_box(box)
             guesses = (
-                _guesses(clip.frames[frame], click[None], [POSITIVE], moving_along(flow, click[None], STRETCH)),
-                _guesses(clip.frames[frame], box.reshape(2, 2), [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]),
+                _guesses(clip.frames[frame], click[None], [POSITIVE], moving_along(flow, with_click)),
+                _guesses(clip.frames[frame], box.reshape(2, 2), [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], moving_along(flow, with_box)),
             )
             out["proposals"][p, k] = np.round(np.concatenate(guesses) * (127 / LIMIT)).astype(np.int8)
     return out
 
 
 def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list[int],
-             moving: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+             moving: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """First guesses (K, SIDE, SIDE) for a prompt on a square picture, which stands for a landscape frame."""
     width = round(LANDSCAPE * SIZE)
     prompt = PointPrompt((points * [LANDSCAPE, 1]).astype(np.float32), np.array(labels, np.int32))
@@ -112,7 +113,7 @@ def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list
 
 
 def _flow_beside(frames: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
-    """The flow (SIZE, SIZE, 2) by which a prompted frame's clicks are guessed."""
+    """The flow (SIZE, SIZE, 2) that first guesses on a prompted frame may start from."""
     other = beside(index, len(frames))
     assert other is not None
     return backward_flow(grey(frames[index]), grey(frames[other]), SIZE)

@@ -22,7 +22,7 @@ from sam_service.core.features import Frame, ImageEncoder, ImageFeatures
 from sam_service.core.grabcut import SIDE, STRETCH, refined
 from sam_service.core.memory_bank import FrameMemory, ObjectMemory
 from sam_service.core.motion import SIDE as FLOW_SIDE
-from sam_service.core.motion import backward_flow, carried, grey, moving_along
+from sam_service.core.motion import Places, backward_flow, carried, grey, moving_along
 from sam_service.core.nano import HINTS, LOGIT_UNIT
 from sam_service.core.prompts import POSITIVE, PointPrompt
 from sam_service.core.proposal import proposals
@@ -85,16 +85,19 @@ class Hints:
         return torch.from_numpy(found).to(self._device)[:, None]
 
     def _moving(self, sight: Sight, pixels: Image, prompt: PointPrompt) -> Floats | None:
-        """What moves along with a prompt's clicks (`moving_along`); None where there is nothing to compare the frame with."""
+        """What moves along with a prompt's object (`moving_along`); None where there is nothing to compare the frame with."""
         frame, (points, labels) = sight.frame, prompt.clicks
         points = points[labels == POSITIVE]
-        if prompt.box is not None or frame.beside is None or not len(points):
+        if frame.beside is None or (prompt.box is None and not len(points)):
             return None
         other = self._encoder.pixels_of(sight.key, frame, frame.beside)
         if other is None:
             return None
         flow = backward_flow(grey(pixels), grey(other), FLOW_SIDE)
-        return moving_along(flow, (points * [FLOW_SIDE / frame.width, FLOW_SIDE / frame.height]).astype(np.float32), STRETCH)
+        scale = np.array([FLOW_SIDE / frame.width, FLOW_SIDE / frame.height], np.float32)
+        if prompt.box is None:
+            return moving_along(flow, Places.of_clicks(points * scale, STRETCH))
+        return moving_along(flow, Places.of_box(prompt.box * np.tile(scale, 2)))
 
     @staticmethod
     def mended(picture: Image, prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,10 +1,13 @@
-"""Where things went between two frames, by dense optical flow: a last mask carried along, and what moves with a click.
+"""Where things went between two frames, by dense optical flow: a last mask carried along, and what moves with a prompt.
 
 The nano model gets the carried mask beside its memory: the memory knows what the object looks like, the flow where its
-pixels went. One flow serves all objects of a frame. A click's first guesses get what does not move as the camera does.
+pixels went. One flow serves all objects of a frame. A prompt's first guesses get what does not move as the camera does.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -12,8 +15,11 @@ from numpy.typing import NDArray
 
 SIDE = 256  # side length in pixels at which the flow is computed
 LIMIT = 8.0  # logits of a carried mask run from -LIMIT to LIMIT
-STEP = 2  # frames between one that is clicked and the one that it is compared with
+STEP = 2  # frames between one that is prompted and the one that it is compared with
 AT_CLICK = 2.5  # pixels around a click whose motion is the object's
+IN_BOX = 0.35  # share of the way to a box's sides whose motion is the object's
+LEAST_HALF = 2.0  # pixels that half a box is taken to have at least
+AROUND_BOX = 1.1  # beyond this share of the way there is mostly background
 ELSEWHERE = 0.12  # share of the picture's width beyond which from all clicks there is mostly background
 LEAST_MOTION = 1.0  # pixels by which an object moves otherwise than the camera, or nothing is said
 EVERY = 4  # of the picture's rows and columns show the camera's motion
@@ -22,6 +28,7 @@ ROUNDS, SLOW, STEADY = 6, 0.3, 0.7  # of the fit to the camera's motion; pixels 
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 def grey(image_rgb: Image) -> Image:
@@ -48,36 +55,59 @@ def carried(logits: Floats, flow: Floats) -> Floats:
 
 
 def beside(index: int, count: int) -> int | None:
-    """Which of a clip's `count` frames a clicked one is compared with: one a little later where there is one; None if alone."""
+    """Which of a clip's `count` frames a prompted one is compared with: a little later where there is one; None if alone."""
     near = (index + STEP, index - STEP, index + 1, index - 1)
     return next((at for at in near if 0 <= at < count), None)
 
 
-def moving_along(flow: Floats, points: Floats, stretch: float) -> Floats | None:
-    """How far each pixel's motion is from that of the clicks, less how far from the camera's: (s, s) in pixels, negative where
-    it moves along with a click. None where a click itself moves as the camera does, or the camera's motion cannot be told.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a prompt's object is for sure, (s, s) for each click or the box, and where there is mostly background."""
 
-    flow: (s, s, 2). points (P, 2): clicks on the object, in pixels of that grid. stretch: how much taller than in the frame
-    things are in it. The camera's motion is an affine model that is fitted to what lies elsewhere by iteratively reweighted
+    objects: Sequence[Mask]
+    elsewhere: Mask
+
+    @classmethod
+    def of_clicks(cls, points: Floats, stretch: float, side: int = SIDE) -> Places:
+        """points (P, 2): clicks on the object, in pixels of a picture of side x side. stretch: how much taller than in the
+        frame things are in it."""
+        rows, columns = np.indices((side, side), np.float32)
+        distances = [np.hypot(columns - x, (rows - y) / stretch) for x, y in points]
+        return cls([distance < max(AT_CLICK, float(distance.min()) + 1e-3) for distance in distances],
+                   np.minimum.reduce(distances) > ELSEWHERE * side)
+
+    @classmethod
+    def of_box(cls, box: Floats, side: int = SIDE) -> Places:
+        """box (4,): x0, y0, x1, y1 in pixels of a picture of side x side."""
+        rows, columns = np.indices((side, side), np.float32)
+        middle = (box[:2] + box[2:]) / 2
+        half = np.asarray(((box[2:] - box[:2]) / 2).clip(LEAST_HALF), np.float32)
+        across, down = np.abs(columns - middle[0]) / half[0], np.abs(rows - middle[1]) / half[1]
+        radius = np.hypot(across, down)
+        return cls([radius < max(IN_BOX, float(radius.min()) + 1e-3)], np.maximum(across, down) > AROUND_BOX)
+
+
+def moving_along(flow: Floats, places: Places) -> Floats | None:
+    """How far each pixel's motion is from that of the object, less how far from the camera's: (s, s) in pixels, negative where
+    it moves along with the object. None where the object itself moves as the camera does, or too little lies elsewhere.
+
+    flow: (s, s, 2). The camera's motion is an affine model that is fitted to what lies elsewhere by iteratively reweighted
     least squares (after Odobez and Bouthemy, "Robust multiresolution estimation of parametric motion models", 1995).
     """
-    side = flow.shape[0]
-    rows, columns = np.indices((side, side), np.float32)
-    distances = [np.hypot(columns - x, (rows - y) / stretch) for x, y in points]
-    away = np.minimum.reduce(distances)[::EVERY, ::EVERY] > ELSEWHERE * side
-    if away.sum() < LEAST_PLACES:
+    some = slice(None, None, EVERY), slice(None, None, EVERY)
+    elsewhere = places.elsewhere[some]
+    if elsewhere.sum() < LEAST_PLACES:
         return None
-    camera = _affine(columns[::EVERY, ::EVERY][away], rows[::EVERY, ::EVERY][away], flow[::EVERY, ::EVERY][away])
+    rows, columns = np.indices(flow.shape[:2], np.float32)
+    camera = _affine(columns[some][elsewhere], rows[some][elsewhere], flow[some][elsewhere])
     background = columns[..., None] * camera[0] + rows[..., None] * camera[1] + camera[2]
-    own = _length(flow - background)
-    nearest = np.full((side, side), np.inf, np.float32)
-    for distance in distances:
-        at_click = distance < max(AT_CLICK, float(distance.min()) + 1e-3)
-        motion = np.median(flow[at_click], axis=0)
-        if _length(motion - background[at_click].mean(0)) < LEAST_MOTION:
+    nearest = np.full(flow.shape[:2], np.inf, np.float32)
+    for there in places.objects:
+        motion = np.median(flow[there], axis=0)
+        if _length(motion - background[there].mean(0)) < LEAST_MOTION:
             return None
         nearest = np.minimum(nearest, _length(flow - motion))
-    return np.asarray(nearest - own, np.float32)
+    return np.asarray(nearest - _length(flow - background), np.float32)
 
 
 def _affine(x: Floats, y: Floats, flow: Floats) -> Floats:

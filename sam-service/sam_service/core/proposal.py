@@ -2,9 +2,9 @@
 
 A click does not say how large its object is. So there is one guess for each of a few radii, and the nano model, which was
 trained with such a guess as the mask prompt of an object's first prompt, decodes them all and keeps the one that it
-rates best. The larger ones start from what moves along with the click, where that differs from how the camera moves. A box is
-looked at closer, so that a small object has as many pixels as a large one. (Clicks were, too: neither better nor worse, and
-slower. What moves was tried for boxes, too: no better.)
+rates best. A box is looked at closer, so that a small object has as many pixels as a large one. (Clicks were, too: neither
+better nor worse, and slower.) Some guesses start from what moves along with the prompt's object, where that differs from how
+the camera moves; the others are as if nothing moved, for motion may mislead.
 
 W, H: the frame in pixels. s: side of the model's logits.
 """
@@ -24,7 +24,7 @@ from sam_service.core.prompts import POSITIVE, PointPrompt
 from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resized
 
 CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
-MOVING_FROM = 0.08  # from this radius on a guess starts from what moves along; the smallest one is as if nothing moved
+MOVING_FROM = 0.08  # from this radius on a guess starts from what moves along
 UNMOVED = 0.35  # of a radius: object at first, however it moves
 SURE_SHARE = 0.15  # of a radius: object for sure
 REACH = 2.0  # beyond this many radii a pixel is background for sure
@@ -32,6 +32,8 @@ MARGIN = 1.35  # how far the picture is looked at, in reaches
 LIGHTNESS_FROM = 0.12  # from this radius on colours are compared in Lab, which parts large objects better than RGB
 BOX_SCALES = (1.1, 0.8)  # of the ellipse in a box that is likely the object
 BOX_SIDES = (SIDE, 128)  # pixels at most of the picture for each; the coarser one minds texture less
+BOX_MOVING = (False, True)  # whether the guess starts from what moves along
+BOX_UNMOVED = 0.7  # share of the way to a box's sides: object at first, however it moves
 BOX_SURE = 0.25  # share of the way from the middle of a box to its sides
 BOX_LEAST = 0.38  # of the box's ellipse; a guess smaller than that has failed
 BOX_CONTEXT = 0.35  # of a box's sides, looked at around it
@@ -68,6 +70,15 @@ class View:
         y = window.y0 + (np.arange(self.rows) + 0.5) * (window.y1 - window.y0) / self.rows - 0.5
         return x.astype(np.float32), y.astype(np.float32)[:, None]
 
+    def of_frame(self, values: Floats, width: int, height: int) -> Floats:
+        """Values (m, n) of a whole frame, as (rows, columns) of this view."""
+        x, y = self.places()
+        at_x, at_y = ((at + 0.5) * count / size - 0.5
+                      for at, count, size in ((x, values.shape[1], width), (y, values.shape[0], height)))
+        at_x, at_y = np.broadcast_arrays(at_x, at_y)
+        return np.asarray(cv2.remap(values, np.ascontiguousarray(at_x, np.float32), np.ascontiguousarray(at_y, np.float32),
+                                    cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
 
 def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointPrompt, side: int,
               moving: Floats | None = None) -> Floats:
@@ -75,20 +86,21 @@ def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointP
 
     look: gives a window of the frame as RGB, for boxes; pixels: the whole frame, squashed to a square, for clicks; prompt: in
     pixels of the frame. Without a box there must be a positive click, or the guesses are empty. moving: (m, m) of the whole
-    frame, negative where it moves along with the clicks; None where that is not known.
+    frame, negative where it moves along with the object; None where that is not known.
     """
     box = prompt.box
     if box is not None:
         window = _around(box, width, height)
         picture = look(window)
 
-        def boxed(likely: float, most: int) -> Floats:
+        def boxed(likely: float, most: int, heeds_motion: bool) -> Floats:
             view = View.of(window, most)
-            mask = _from_box(resized(picture, view.columns, view.rows), view, prompt, box, likely)
+            along = None if moving is None or not heeds_motion else view.of_frame(moving, width, height) < 0
+            mask = _from_box(resized(picture, view.columns, view.rows), view, prompt, box, likely, along)
             empty = np.full((side, side), -LIMIT, np.float32)
             return put_back(empty, Detail(window, as_logits(mask, side)), width, height)
 
-        return _side_by_side([partial(boxed, likely, most) for likely, most in zip(BOX_SCALES, BOX_SIDES, strict=True)])
+        return _side_by_side([partial(boxed, *how) for how in zip(BOX_SCALES, BOX_SIDES, BOX_MOVING, strict=True)])
     points, labels = prompt.clicks
     points = (points * [SIDE / width, SIDE / height]).astype(np.float32)
     small = resized(pixels, SIDE, SIDE)
@@ -141,8 +153,8 @@ def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float, al
     return found
 
 
-def _from_box(picture: Image, view: View, prompt: PointPrompt, box: Floats, likely: float) -> Mask:
-    """GrabCut (rows, columns) from the ellipse in a box; `likely` scales it."""
+def _from_box(picture: Image, view: View, prompt: PointPrompt, box: Floats, likely: float, along: Mask | None) -> Mask:
+    """GrabCut (rows, columns) from the ellipse in a box, which `likely` scales, or from what moves along in the box."""
     points, labels = prompt.clicks
     columns, rows = view.places()
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2] + 1) / 2
@@ -151,7 +163,7 @@ def _from_box(picture: Image, view: View, prompt: PointPrompt, box: Floats, like
     seeds = np.full(radius.shape, cv2.GC_BGD, np.uint8)
     inside = (np.abs(across) <= 1) & (np.abs(down) <= 1)
     seeds[inside] = cv2.GC_PR_BGD
-    seeds[inside & (radius < likely)] = cv2.GC_PR_FGD
+    seeds[inside & (radius < likely if along is None else along | (radius < BOX_UNMOVED))] = cv2.GC_PR_FGD
     seeds[radius < max(BOX_SURE, float(radius.min()) + 1e-3)] = cv2.GC_FGD
     press(seeds, [np.hypot(columns - x, rows - y) for x, y in points], labels, BOX_TOUCH / view.scale)
     guess = grab_cut(lab(picture), seeds)
