@@ -109,7 +109,7 @@ def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list
     width = round(LANDSCAPE * SIZE)
     prompt = PointPrompt((points * [LANDSCAPE, 1]).astype(np.float32), np.array(labels, np.int32))
     return proposals(lambda window: part_of(image, window, width, SIZE), image, width, SIZE, prompt, SIDE,
-                     moving)
+                     lambda: moving)
 
 
 def _flow_beside(frames: NDArray[np.uint8], index: int) -> NDArray[np.float32]:

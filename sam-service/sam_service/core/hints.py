@@ -80,24 +80,10 @@ class Hints:
         frame, pixels = sight.frame, sight.features.pixels
         assert pixels is not None
         width, height = frame.width, frame.height
+        other = None if frame.beside is None else self._encoder.pixels_of(sight.key, frame, frame.beside)
         found = proposals(frame.part or (lambda window: part_of(pixels, window, width, height)), pixels, width, height, prompt,
-                          side, self._moving(sight, pixels, prompt))
+                          side, lambda: None if other is None else _moving(frame, pixels, other, prompt))
         return torch.from_numpy(found).to(self._device)[:, None]
-
-    def _moving(self, sight: Sight, pixels: Image, prompt: PointPrompt) -> Floats | None:
-        """What moves along with a prompt's object (`moving_along`); None where there is nothing to compare the frame with."""
-        frame, (points, labels) = sight.frame, prompt.clicks
-        points = points[labels == POSITIVE]
-        if frame.beside is None or (prompt.box is None and not len(points)):
-            return None
-        other = self._encoder.pixels_of(sight.key, frame, frame.beside)
-        if other is None:
-            return None
-        flow = backward_flow(grey(pixels), grey(other), FLOW_SIDE)
-        scale = np.array([FLOW_SIDE / frame.width, FLOW_SIDE / frame.height], np.float32)
-        if prompt.box is None:
-            return moving_along(flow, Places.of_clicks(points * scale, STRETCH))
-        return moving_along(flow, Places.of_box(prompt.box * np.tile(scale, 2)))
 
     @staticmethod
     def mended(picture: Image, prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -149,3 +135,16 @@ class Hints:
         found = [entry.appearance for entry in entries if entry.appearance is not None]
         assert len(found) == len(entries)
         return torch.stack(found).to(self._device)
+
+
+def _moving(frame: Frame, pixels: Image, other: Image, prompt: PointPrompt) -> Floats | None:
+    """What moves along with a prompt's object from a frame (S, S, 3) to another (`moving_along`)."""
+    points, labels = prompt.clicks
+    points = points[labels == POSITIVE]
+    if prompt.box is None and not len(points):
+        return None
+    flow = backward_flow(grey(pixels), grey(other), FLOW_SIDE)
+    scale = np.array([FLOW_SIDE / frame.width, FLOW_SIDE / frame.height], np.float32)
+    if prompt.box is None:
+        return moving_along(flow, Places.of_clicks(points * scale, STRETCH))
+    return moving_along(flow, Places.of_box(prompt.box * np.tile(scale, 2)))

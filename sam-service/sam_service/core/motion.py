@@ -94,13 +94,13 @@ def moving_along(flow: Floats, places: Places) -> Floats | None:
     flow: (s, s, 2). The camera's motion is an affine model that is fitted to what lies elsewhere by iteratively reweighted
     least squares (after Odobez and Bouthemy, "Robust multiresolution estimation of parametric motion models", 1995).
     """
-    some = slice(None, None, EVERY), slice(None, None, EVERY)
-    elsewhere = places.elsewhere[some]
+    elsewhere = places.elsewhere[::EVERY, ::EVERY]
     if elsewhere.sum() < LEAST_PLACES:
         return None
-    rows, columns = np.indices(flow.shape[:2], np.float32)
-    camera = _affine(columns[some][elsewhere], rows[some][elsewhere], flow[some][elsewhere])
-    background = columns[..., None] * camera[0] + rows[..., None] * camera[1] + camera[2]
+    grid = np.indices(flow.shape[:2], np.float32)
+    y, x = grid[:, ::EVERY, ::EVERY][:, elsewhere]
+    camera = _affine(x, y, flow[::EVERY, ::EVERY][elsewhere])
+    background = grid[1, ..., None] * camera[0] + grid[0, ..., None] * camera[1] + camera[2]
     nearest = np.full(flow.shape[:2], np.inf, np.float32)
     for there in places.objects:
         motion = np.median(flow[there], axis=0)

@@ -24,7 +24,7 @@ from sam_service.core.prompts import POSITIVE, PointPrompt
 from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resized
 
 CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
-MOVING_FROM = 0.08  # from this radius on a guess starts from what moves along
+MOVING_FROM = 0.08  # from this share of the frame's width on a guess starts from what moves along
 UNMOVED = 0.35  # of a radius: object at first, however it moves
 SURE_SHARE = 0.15  # of a radius: object for sure
 REACH = 2.0  # beyond this many radii a pixel is background for sure
@@ -41,6 +41,7 @@ LEAST_CONTEXT = 4.0  # pixels of the frame
 BOX_TOUCH = 4.0  # pixels of the picture around a click beside a box
 
 Look = Callable[[Window], Image]
+Moving = Callable[[], Floats | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +82,45 @@ class View:
 
 
 def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointPrompt, side: int,
-              moving: Floats | None = None) -> Floats:
+              moving: Moving = lambda: None) -> Floats:
     """Logits (K, s, s) of K first guesses, all of which hold the clicks.
 
     look: gives a window of the frame as RGB, for boxes; pixels: the whole frame, squashed to a square, for clicks; prompt: in
-    pixels of the frame. Without a box there must be a positive click, or the guesses are empty. moving: (m, m) of the whole
-    frame, negative where it moves along with the object; None where that is not known.
+    pixels of the frame. Without a box there must be a positive click, or the guesses are empty. moving: gives (m, m) of the
+    whole frame, negative where it moves along with the object, or None; called once, in a thread.
     """
     box = prompt.box
     if box is not None:
         window = _around(box, width, height)
         picture = look(window)
 
-        def boxed(likely: float, most: int, heeds_motion: bool) -> Floats:
+        def boxed(likely: float, most: int, heeds_motion: bool, moving: Moving) -> Floats:
             view = View.of(window, most)
-            along = None if moving is None or not heeds_motion else view.of_frame(moving, width, height) < 0
+            motion = moving() if heeds_motion else None
+            along = None if motion is None else view.of_frame(motion, width, height) < 0
             mask = _from_box(resized(picture, view.columns, view.rows), view, prompt, box, likely, along)
             empty = np.full((side, side), -LIMIT, np.float32)
             return put_back(empty, Detail(window, as_logits(mask, side)), width, height)
 
-        return _side_by_side([partial(boxed, *how) for how in zip(BOX_SCALES, BOX_SIDES, BOX_MOVING, strict=True)])
+        return _side_by_side([partial(boxed, *how) for how in zip(BOX_SCALES, BOX_SIDES, BOX_MOVING, strict=True)], moving)
     points, labels = prompt.clicks
     points = (points * [SIDE / width, SIDE / height]).astype(np.float32)
     small = resized(pixels, SIDE, SIDE)
-    along = None if moving is None else cv2.resize(moving, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) < 0
 
-    def clicked(radius: float) -> Floats:
-        return as_logits(_from_clicks(small, points, labels, radius, along if radius >= MOVING_FROM * SIDE else None), side)
+    def clicked(radius: float, moving: Moving) -> Floats:
+        motion = moving() if radius >= MOVING_FROM else None
+        along = None if motion is None else cv2.resize(motion, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) < 0
+        return as_logits(_from_clicks(small, points, labels, radius * SIDE, along), side)
 
-    return _side_by_side([partial(clicked, radius * SIDE) for radius in CLICK_RADII])
+    return _side_by_side([partial(clicked, radius) for radius in CLICK_RADII], moving)
 
 
-def _side_by_side(guesses: Sequence[Callable[[], Floats]]) -> Floats:
-    """All guesses; GrabCut lets go of Python's lock, and a click's last guess, the largest, takes longest."""
-    with ThreadPoolExecutor(len(guesses)) as threads:
-        jobs = [threads.submit(guess) for guess in reversed(guesses)]
+def _side_by_side(guesses: Sequence[Callable[[Moving], Floats]], moving: Moving) -> Floats:
+    """All guesses; GrabCut lets go of Python's lock, and a click's last guess, the largest, takes longest. Those that do not
+    ask what moves are at work while that is found out."""
+    with ThreadPoolExecutor(len(guesses) + 1) as threads:
+        motion = threads.submit(moving)
+        jobs = [threads.submit(guess, motion.result) for guess in reversed(guesses)]
         return np.stack([job.result() for job in reversed(jobs)])
 
 
