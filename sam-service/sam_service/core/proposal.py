@@ -4,7 +4,7 @@ A click does not say how large its object is. So there is one guess for each of 
 trained with such a guess as the mask prompt of an object's first prompt, decodes them all and keeps the one that it
 rates best. A box is looked at closer, so that a small object has as many pixels as a large one. (Clicks were, too: neither
 better nor worse, and slower.) Some guesses start from what moves along with the prompt's object, where that differs from how
-the camera moves; the others are as if nothing moved, for motion may mislead.
+the camera moves; the others are as if nothing moved, for motion may mislead. The largest of a click's grows with it.
 
 W, H: the frame in pixels. s: side of the model's logits.
 """
@@ -25,6 +25,9 @@ from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resiz
 
 CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
 MOVING_FROM = 0.08  # from this share of the frame's width on a guess starts from what moves along
+LARGEST_RADIUS = 0.2  # share of the frame's width to which the last radius grows where something large moves along
+FILLED = 0.7  # share of the ellipses of such a radius around the clicks that moves along with them
+BRIDGE = 7  # pixels; what moves along and is thinner is let go
 UNMOVED = 0.35  # of a radius: object at first, however it moves
 SURE_SHARE = 0.15  # of a radius: object for sure
 REACH = 2.0  # beyond this many radii a pixel is background for sure
@@ -108,11 +111,26 @@ def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointP
     small = resized(pixels, SIDE, SIDE)
 
     def clicked(radius: float, moving: Moving) -> Floats:
-        motion = moving() if radius >= MOVING_FROM else None
+        motion = moving() if radius >= MOVING_FROM * SIDE else None
         along = None if motion is None else cv2.resize(motion, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) < 0
-        return as_logits(_from_clicks(small, points, labels, radius * SIDE, along), side)
+        if along is not None and radius == CLICK_RADII[-1] * SIDE:
+            radius = max(radius, min(LARGEST_RADIUS * SIDE, _reach(along, points[labels == POSITIVE])))
+        return as_logits(_from_clicks(small, points, labels, radius, along), side)
 
-    return _side_by_side([partial(clicked, radius) for radius in CLICK_RADII], moving)
+    return _side_by_side([partial(clicked, radius * SIDE) for radius in CLICK_RADII], moving)
+
+
+def _reach(along: Mask, points: Floats) -> float:
+    """The radius of the ellipse that is as large as what moves along (SIDE, SIDE) and hangs together with the clicks (P, 2); 0
+    where it leaves such ellipses around the clicks unfilled, and so is something else."""
+    thick = cv2.morphologyEx(along.astype(np.uint8), cv2.MORPH_OPEN, np.ones((BRIDGE, BRIDGE), np.uint8))
+    _, parts = cv2.connectedComponents(thick, connectivity=4)
+    columns, rows = points.round().astype(int).clip(0, SIDE - 1).T
+    whole = np.isin(parts, np.setdiff1d(parts[rows, columns], [0]))
+    radius = float(np.sqrt(whole.sum() / (np.pi * STRETCH)))
+    y, x = np.indices((SIDE, SIDE), np.float32)
+    near = np.minimum.reduce([np.hypot(x - column, (y - row) / STRETCH) for column, row in points]) < radius
+    return radius if (whole & near).sum() > FILLED * near.sum() else 0.0
 
 
 def _side_by_side(guesses: Sequence[Callable[[Moving], Floats]], moving: Moving) -> Floats:
