@@ -9,7 +9,8 @@ B: objects. K: guesses. D: length of a description. s = S/4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ from sam_service.core.zoom import Floats, Image, part_of, resized
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
 LARGER = 0.0075  # what an answer e times as large as another is worth; a hair, for answers that are otherwise rated alike
 GUESS_SHARE = 0.5  # of a first guess's logits in the answer
+MOST_FLOWS = 8  # of half a MiB each
 UNMENDED_SHARE = 0.25  # of the network's logits in an answer that was mended at a closer look
 CARRIED, PROMPT, ANCHORED, RECENT = range(HINTS)
 
@@ -69,6 +71,7 @@ class Hints:
     def __init__(self, encoder: ImageEncoder, device: torch.device) -> None:
         self._encoder = encoder
         self._device = device
+        self._flows: OrderedDict[tuple[str, int, int], Floats] = OrderedDict()  # beside the frames prompted last
 
     def sight(self, key: str, frame: Frame, features: ImageFeatures) -> Sight:
         """Describe a frame of the session `key`."""
@@ -80,10 +83,31 @@ class Hints:
         frame, pixels = sight.frame, sight.features.pixels
         assert pixels is not None
         width, height = frame.width, frame.height
-        other = None if frame.beside is None else self._encoder.pixels_of(sight.key, frame, frame.beside)
+        flow = self._flow_beside(sight, pixels)
         found = proposals(frame.part or (lambda window: part_of(pixels, window, width, height)), pixels, width, height, prompt,
-                          side, lambda: None if other is None else _moving(frame, pixels, other, prompt))
+                          side, lambda: None if flow is None else _moving(flow(), frame, prompt))
         return torch.from_numpy(found).to(self._device)[:, None]
+
+    def _flow_beside(self, sight: Sight, pixels: Image) -> Callable[[], Floats] | None:
+        """Finds the flow from a prompted frame to the one beside it, where there is one; all prompts of a frame share it."""
+        frame = sight.frame
+        if frame.beside is None:
+            return None
+        entry = (sight.key, frame.index, frame.beside)
+        known = self._flows.get(entry)
+        if known is not None:
+            return lambda: known
+        other = self._encoder.pixels_of(sight.key, frame, frame.beside)
+        if other is None:
+            return None
+
+        def find() -> Floats:
+            flow = self._flows[entry] = backward_flow(grey(pixels), grey(other), FLOW_SIDE)
+            if len(self._flows) > MOST_FLOWS:
+                self._flows.popitem(last=False)
+            return flow
+
+        return find
 
     @staticmethod
     def mended(picture: Image, prompt: PointPrompt, answer: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,13 +161,12 @@ class Hints:
         return torch.stack(found).to(self._device)
 
 
-def _moving(frame: Frame, pixels: Image, other: Image, prompt: PointPrompt) -> Floats | None:
-    """What moves along with a prompt's object from a frame (S, S, 3) to another (`moving_along`)."""
+def _moving(flow: Floats, frame: Frame, prompt: PointPrompt) -> Floats | None:
+    """What moves along with the object of a prompt on a frame (`moving_along`)."""
     points, labels = prompt.clicks
     points = points[labels == POSITIVE]
     if prompt.box is None and not len(points):
         return None
-    flow = backward_flow(grey(pixels), grey(other), FLOW_SIDE)
     scale = np.array([FLOW_SIDE / frame.width, FLOW_SIDE / frame.height], np.float32)
     if prompt.box is None:
         return moving_along(flow, Places.of_clicks(points * scale, STRETCH))

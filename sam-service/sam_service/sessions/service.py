@@ -268,18 +268,13 @@ class SessionService:
         return motion.beside(index, session.frames.frames_ready)
 
     def frame(self, session: Session, index: int, beside: int | None = None) -> Frame:
-        """A frame for the engine, read and squashed on this machine's pool while the engine does something else; the one
-        beside it, too."""
+        """A frame for the engine, read and squashed on this machine's pool while the engine does something else. beside: what
+        `require_beside` gave, for a frame that is prompted."""
         width, height = session.size
         image_size = session.record.image_size
 
         def read(at: int = index) -> NDArray[np.uint8]:
             return self.engine.to_square(session.frames.read(at), image_size)
-
-        nearby = None if beside is None else self.pool.submit(read, beside)
-
-        def other(at: int) -> NDArray[np.uint8]:
-            return nearby.result() if nearby is not None and at == beside else read(at)
 
         @cache
         def whole() -> NDArray[np.uint8]:
@@ -289,8 +284,8 @@ class SessionService:
             return part_of(whole(), window, width, height)
 
         if self.engine.holds_features(image_size, session.session_id, index):
-            return Frame(index, width, height, read, other, part, beside)
-        return Frame(index, width, height, self.pool.submit(read).result, other, part, beside)
+            return Frame(index, width, height, read, read, part, beside)
+        return Frame(index, width, height, self.pool.submit(read).result, read, part, beside)
 
     # Blocking parts, run in the pool
 
