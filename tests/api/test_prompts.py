@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sam_service.client import ServiceProblem, VideoSession
+from sam_service.client import SamClient, ServiceProblem, VideoSession
 from sam_service.demo_clip import CLICK, RADIUS
 from sam_service.masks.png import decode_png, encode_png, to_base64
 from sam_service.masks.rle import decode_rle
@@ -46,6 +47,22 @@ def test_a_click_answers_the_contract(video: VideoSession) -> None:
 
 def test_a_box_finds_the_ball(video: VideoSession) -> None:
     assert iou(video.add_object(box=BOX).mask, ball()) > 0.6
+
+
+def test_a_click_on_the_last_frame(video: VideoSession) -> None:
+    """What moves is seen from the frames before it."""
+    video.add_object(points=[list(CLICK)])
+    tracked = list(video.propagate())[23].masks[1]
+    assert tracked.bbox is not None
+    left, top, width, height = tracked.bbox
+    last = video.add_object(points=[[left + width / 2, top + height / 2]], frame_idx=23)
+    assert iou(last.mask, tracked.mask) > 0.6
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_click_where_there_is_little_or_nothing_to_compare_with(client: SamClient, clip: Path, frames: int) -> None:
+    with client.open_video(clip, max_frames=frames) as short:
+        assert iou(short.add_object(points=[list(CLICK)]).mask, ball()) > 0.6
 
 
 def test_a_box_with_points(video: VideoSession) -> None:

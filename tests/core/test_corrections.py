@@ -82,6 +82,22 @@ def test_many_wrong_clicks_at_once() -> None:
     assert all(after[int(y), int(x)] == label for x, y, label in points)
 
 
+def test_a_click_far_outside_does_not_take_the_ground_in() -> None:
+    """The ground hangs together with the click, is smooth, and its outline follows edges better than the tail's."""
+    image = scene()
+    line = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.line(line, (128, 110), (185, 40), 1, 7)
+    image[line > 0] = (95, 125, 80)
+    after = corrected(disc(BODY), image, clicks((178, 48, 1)))
+    assert after[48, 178]
+    assert after.sum() <= 2 * disc(BODY).sum()
+
+
+def test_a_click_is_heeded_even_where_it_costs_most_of_the_mask() -> None:
+    spilt = np.ones((SIDE, SIDE), np.bool_)
+    assert not corrected(spilt, scene(), clicks((20, 20, 0)))[20, 20]
+
+
 def test_within_a_window_of_a_frame_the_rest_of_the_finer_answer_stays() -> None:
     side, width, height = 80, 2 * SIDE, 2 * SIDE
     window = Window(SIDE, 0, 2 * SIDE, SIDE)
