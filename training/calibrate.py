@@ -21,7 +21,7 @@ from training.checkpoint import export
 from training.evaluate import Subject, Tally
 
 SEED = 77
-LEAN = 2.5  # taken from the calibrated logit of presence: a mask that has slid on to something else is mostly rated high
+LEAN = 3.5  # taken from the calibrated logit of presence: a mask that has slid on to something else is mostly rated high
 HEADS = {"score": "mask_decoder.iou_prediction_head.proj_out", "object_score": "mask_decoder.pred_obj_score_head.proj_out"}
 
 

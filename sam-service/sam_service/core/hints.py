@@ -30,7 +30,7 @@ from sam_service.core.proposal import proposals
 from sam_service.core.zoom import Floats, Image, part_of, resized
 
 AGREEMENT = 0.15  # what full agreement of mask and guess is worth, in predicted IoU
-LARGER = 0.0075  # what an answer e times as large as another is worth; a hair, for answers that are otherwise rated alike
+LARGER = 0.02  # what an answer e times as large as another is worth; little, for answers that are otherwise rated alike
 GUESS_SHARE = 0.5  # of a first guess's logits in the answer
 MOST_FLOWS = 8  # of half a MiB each
 UNMENDED_SHARE = 0.25  # of the network's logits in an answer that was mended at a closer look
