@@ -75,7 +75,7 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
 
     stopping = asyncio.Event()
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan,
-                  responses=problems.documented(400, 413, 500))
+                  responses=problems.documented(400, 408, 413, 431, 500))
     app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}), stopping=stopping)
     problems.install(app)
     guards.install(app, settings)
