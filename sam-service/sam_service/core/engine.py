@@ -181,11 +181,15 @@ class Engine:
 
     def to_square(self, image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         """A picture (H, W, 3) as the model wants it: (S, S, 3)."""
-        return (to_square_fast if self.looks_at_motion else to_square)(image, side)
+        return (to_square_fast if self._is_nano else to_square)(image, side)
 
     @property
     def looks_at_motion(self) -> bool:
         """Whether a prompted frame is compared with the one beside it: the nano model's are."""
+        return self._is_nano
+
+    @property
+    def _is_nano(self) -> bool:
         return self.require_ready().size == "nano"
 
     @property

@@ -44,7 +44,7 @@ def refined(image_rgb: Image, points: Floats, labels: Labels, earlier: Floats) -
     """
     cover = cv2.resize(earlier, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > 0
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
-    distances = [np.hypot(columns - x, (rows - y) / STRETCH) for x, y in points]
+    distances = distances_from(points, columns, rows)
     likely = cover.copy()
     for distance, label in zip(distances, labels, strict=True):
         likely[distance < TOUCHED * SIDE] = label == 1
@@ -64,6 +64,11 @@ def as_logits(mask: Mask, side: int) -> Floats:
 def lab(image: Image) -> Image:
     """RGB -> CIE Lab, where distances are nearer to what the eye sees."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), np.uint8)
+
+
+def distances_from(points: Floats, columns: Floats, rows: Floats, stretch: float = STRETCH) -> list[Floats]:
+    """How far each place, given by its columns and rows, is from each of the points (P, 2), in a picture of that stretch."""
+    return [np.hypot(columns - x, (rows - y) / stretch) for x, y in points]
 
 
 def press(seeds: Image, distances: Iterable[Floats], labels: Labels, radius: float) -> None:

@@ -163,11 +163,8 @@ class Hints:
 
 def _moving(flow: Floats, frame: Frame, prompt: PointPrompt) -> Floats | None:
     """What moves along with the object of a prompt on a frame (`moving_along`)."""
-    points, labels = prompt.clicks
-    points = points[labels == POSITIVE]
-    if prompt.box is None and not len(points):
-        return None
     scale = np.array([FLOW_SIDE / frame.width, FLOW_SIDE / frame.height], np.float32)
-    if prompt.box is None:
-        return moving_along(flow, Places.of_clicks(points * scale, STRETCH))
-    return moving_along(flow, Places.of_box(prompt.box * np.tile(scale, 2)))
+    if prompt.box is not None:
+        return moving_along(flow, Places.of_box(prompt.box * np.tile(scale, 2)))
+    points = prompt.points[prompt.labels == POSITIVE] * scale
+    return moving_along(flow, Places.of_clicks(points, STRETCH)) if len(points) else None

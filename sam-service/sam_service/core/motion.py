@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_service.core.grabcut import distances_from
+
 SIDE = 256  # side length in pixels at which the flow is computed
 LIMIT = 8.0  # logits of a carried mask run from -LIMIT to LIMIT
 STEP = 2  # frames between one that is prompted and the one that it is compared with
@@ -72,7 +74,7 @@ class Places:
         """points (P, 2): clicks on the object, in pixels of a picture of side x side. stretch: how much taller than in the
         frame things are in it."""
         rows, columns = np.indices((side, side), np.float32)
-        distances = [np.hypot(columns - x, (rows - y) / stretch) for x, y in points]
+        distances = distances_from(points, columns, rows, stretch)
         return cls([distance < max(AT_CLICK, float(distance.min()) + 1e-3) for distance in distances],
                    np.minimum.reduce(distances) > ELSEWHERE * side)
 

@@ -19,9 +19,21 @@ from functools import partial
 import cv2
 import numpy as np
 
-from sam_service.core.grabcut import LIMIT, SIDE, STRETCH, Labels, Mask, as_logits, grab_cut, lab, press, touching
+from sam_service.core.grabcut import (
+    LIMIT,
+    SIDE,
+    STRETCH,
+    Labels,
+    Mask,
+    as_logits,
+    distances_from,
+    grab_cut,
+    lab,
+    press,
+    touching,
+)
 from sam_service.core.prompts import POSITIVE, PointPrompt
-from sam_service.core.zoom import Detail, Floats, Image, Window, put_back, resized
+from sam_service.core.zoom import Detail, Floats, Image, Window, cut_out, put_back, resized
 
 CLICK_RADII = (0.06, 0.09, 0.13)  # share of the frame's width that an object is first thought to reach from a click
 MOVING_FROM = 0.08  # from this share of the frame's width on a guess starts from what moves along
@@ -74,15 +86,6 @@ class View:
         y = window.y0 + (np.arange(self.rows) + 0.5) * (window.y1 - window.y0) / self.rows - 0.5
         return x.astype(np.float32), y.astype(np.float32)[:, None]
 
-    def of_frame(self, values: Floats, width: int, height: int) -> Floats:
-        """Values (m, n) of a whole frame, as (rows, columns) of this view."""
-        x, y = self.places()
-        at_x, at_y = ((at + 0.5) * count / size - 0.5
-                      for at, count, size in ((x, values.shape[1], width), (y, values.shape[0], height)))
-        at_x, at_y = np.broadcast_arrays(at_x, at_y)
-        return np.asarray(cv2.remap(values, np.ascontiguousarray(at_x, np.float32), np.ascontiguousarray(at_y, np.float32),
-                                    cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-
 
 def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointPrompt, side: int,
               moving: Moving = lambda: None) -> Floats:
@@ -100,7 +103,7 @@ def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointP
         def boxed(likely: float, most: int, heeds_motion: bool, moving: Moving) -> Floats:
             view = View.of(window, most)
             motion = moving() if heeds_motion else None
-            along = None if motion is None else view.of_frame(motion, width, height) < 0
+            along = None if motion is None else cut_out(motion, window, width, height, (view.columns, view.rows)) < 0
             mask = _from_box(resized(picture, view.columns, view.rows), view, prompt, box, likely, along)
             empty = np.full((side, side), -LIMIT, np.float32)
             return put_back(empty, Detail(window, as_logits(mask, side)), width, height)
@@ -123,13 +126,14 @@ def proposals(look: Look, pixels: Image, width: int, height: int, prompt: PointP
 def _reach(along: Mask, points: Floats) -> float:
     """The radius of the ellipse that is as large as what moves along (SIDE, SIDE) and hangs together with the clicks (P, 2); 0
     where it leaves such ellipses around the clicks unfilled, and so is something else."""
-    thick = cv2.morphologyEx(along.astype(np.uint8), cv2.MORPH_OPEN, np.ones((BRIDGE, BRIDGE), np.uint8))
-    _, parts = cv2.connectedComponents(thick, connectivity=4)
+    thick = cv2.morphologyEx(along.astype(np.uint8), cv2.MORPH_OPEN, np.ones((BRIDGE, BRIDGE), np.uint8)) > 0
     columns, rows = points.round().astype(int).clip(0, SIDE - 1).T
-    whole = np.isin(parts, np.setdiff1d(parts[rows, columns], [0]))
+    clicked = np.zeros_like(thick)
+    clicked[rows, columns] = True
+    whole = touching(thick, clicked)
     radius = float(np.sqrt(whole.sum() / (np.pi * STRETCH)))
     y, x = np.indices((SIDE, SIDE), np.float32)
-    near = np.minimum.reduce([np.hypot(x - column, (y - row) / STRETCH) for column, row in points]) < radius
+    near = np.minimum.reduce(distances_from(points, x, y)) < radius
     return radius if (whole & near).sum() > FILLED * near.sum() else 0.0
 
 
@@ -161,7 +165,7 @@ def _from_clicks(image: Image, points: Floats, labels: Labels, radius: float, al
     x1, y1 = np.ceil(positive.max(0) + extent).clip(0, SIDE - 1).astype(int) + 1
     part = slice(y0, y1), slice(x0, x1)
     rows, columns = np.mgrid[part].astype(np.float32)
-    distances = [np.hypot(columns - x, (rows - y) / STRETCH) for x, y in points]
+    distances = distances_from(points, columns, rows)
     nearest = np.minimum.reduce([d for d, label in zip(distances, labels, strict=True) if label == POSITIVE])
     seeds = np.full(nearest.shape, cv2.GC_BGD, np.uint8)
     seeds[nearest < REACH * radius] = cv2.GC_PR_BGD
@@ -188,7 +192,7 @@ def _from_box(picture: Image, view: View, prompt: PointPrompt, box: Floats, like
     seeds[inside] = cv2.GC_PR_BGD
     seeds[inside & (radius < likely if along is None else along | (radius < BOX_UNMOVED))] = cv2.GC_PR_FGD
     seeds[radius < max(BOX_SURE, float(radius.min()) + 1e-3)] = cv2.GC_FGD
-    press(seeds, [np.hypot(columns - x, rows - y) for x, y in points], labels, BOX_TOUCH / view.scale)
+    press(seeds, distances_from(points, columns, rows, 1.0), labels, BOX_TOUCH / view.scale)
     guess = grab_cut(lab(picture), seeds)
     ellipse = radius < 1
     failed = guess.sum() < BOX_LEAST * ellipse.sum()  # the object looks like its surroundings

@@ -68,13 +68,15 @@ def window_around(logits: Floats, prompt: PointPrompt, width: int, height: int) 
     return Window(int(x0), int(y0), int(x0 + size[0]), int(y0 + size[1]))
 
 
-def cut_out(logits: Floats, window: Window, width: int, height: int) -> Floats:
-    """The part of an answer (s, s) for the whole frame that lies in a window, as (s, s)."""
+def cut_out(logits: Floats, window: Window, width: int, height: int, size: tuple[int, int] | None = None) -> Floats:
+    """The part of an answer (s, s) for the whole frame that lies in a window, as (rows, columns); size: columns and rows, s of
+    each where it is not given."""
     side = logits.shape[0]
-    step = np.array([window.x1 - window.x0, window.y1 - window.y0]) / [width, height]
+    size = size or (side, side)
+    step = np.array([window.x1 - window.x0, window.y1 - window.y0]) / [width, height] * (side / np.array(size))
     start = np.array([window.x0, window.y0]) / [width, height] * side
     matrix = np.array([[step[0], 0, start[0] + step[0] / 2 - 0.5], [0, step[1], start[1] + step[1] / 2 - 0.5]])
-    return np.asarray(cv2.warpAffine(logits, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    return np.asarray(cv2.warpAffine(logits, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                                      borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
