@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from sam_service.core.threads import cpu_quota, usable_cpus
+from sam_service.core.threads import apply_threads, cpu_quota, usable_cpus
 
 
 def tree(root: Path, files: dict[str, str], membership: str) -> tuple[Path, Path]:
@@ -33,3 +34,15 @@ def test_quota(tmp_path: Path, files: dict[str, str], membership: str, quota: fl
 
 def test_usable_cpus_are_whole_and_at_least_one(tmp_path: Path) -> None:
     assert usable_cpus(*tree(tmp_path, {"cpu.max": "50000 100000"}, "0::/\n")) == 1
+
+
+def test_waiting_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    assert apply_threads(3) == 3
+    assert [os.environ[name] for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")] == ["3", "PASSIVE", "0"]
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    apply_threads(2)
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    for name in ("OMP_NUM_THREADS", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name)
