@@ -22,30 +22,27 @@ from typing import Any
 
 from propagation import measure, render
 from sam_service.client import SamClient
-from sam_service.core import engine, features, hints, sam2_video_predictor, spill
+from sam_service.core import predictor
+from sam_service.core.memory import spill
+from sam_service.core.models import registry
+from sam_service.core.models.family import Checkpoint
 from sam_service.local import local_service
 from sam_service.sessions import render as answers
 from sam_service.sessions import store
 from sam_service.settings import Settings
 from sam_service.video import frames
 
+NETWORK = type(registry.load(registry.DEFAULT_SIZE, Checkpoint()))
+
 # What is timed: a name for the table, and where the function is looked up when the service calls it.
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("read and decode the JPEG", frames.FrameStore, "read"),
-    ("resize to the input", engine.Engine, "to_square"),
-    ("encode the image", features.ImageEncoder, "encode"),
-    ("optical flow", hints, "backward_flow"),
-    ("carry masks", hints, "carried"),
-    ("describe the frame", hints, "describe"),
-    ("mark by appearance", hints, "mark"),
-    ("attend to the memory", sam2_video_predictor.Sam2VideoPredictor, "_attend"),
-    ("decode masks", sam2_video_predictor.Sam2VideoPredictor, "_decode"),
-    ("memorise", sam2_video_predictor.Sam2VideoPredictor, "_encode_memory"),
-    ("learn the appearance", hints, "fit"),
+    ("resize to the input", NETWORK, "resize"),
+    ("encode the image", NETWORK, "encode"),
+    ("track", NETWORK, "track"),
     ("write the memory to disk", spill.DiskSpill, "save"),
-    ("copy to the host", sam2_video_predictor.Sam2VideoPredictor, "_to_host"),
-    ("the whole step", sam2_video_predictor.Sam2VideoPredictor, "step"),
-    ("enlarge and threshold", answers, "enlarged"),
+    ("the whole step", predictor.VideoPredictor, "step"),
+    ("enlarge and threshold", answers, "upsample"),
     ("compress for the store", answers, "encode_rle"),
     ("store", store.SqliteStore, "put_masks"),
     ("unpack and write PNG", answers, "to_format"),

@@ -23,14 +23,17 @@ from safetensors.torch import save_file
 from sam_service.client import SamClient
 from sam_service.commands.exits import Exit
 from sam_service.commands.models import list_models, pull_models
-from sam_service.core.catalogue import available_models
-from sam_service.core.hub import fetch, find_cached
-from sam_service.core.sizes import SIZES, config_for
-from sam_service.core.weights import NANO_FOLDER, check_folder, empty_model, load_model
+from sam_service.core.models.catalogue import available_models
+from sam_service.core.models.hub import fetch, find_cached
+from sam_service.core.models.nano.sizes import FOLDER as NANO_FOLDER
+from sam_service.core.models.registry import SIZES, check_folder
+from sam_service.core.models.sam2.config import config_for
+from sam_service.core.models.sam2.network import empty_model
 from sam_service.errors import ModelUnavailable
 from sam_service.local import local_service
 
 from tests.hub import Hub, serve_hub
+from tests.networks import load_network
 from tests.support import settings
 
 REPO = str(SIZES["tiny"].repo)
@@ -248,13 +251,13 @@ def test_ctrl_c_ends_a_download_and_leaves_nothing_half(hub: Hub, tmp_path: Path
 
 
 def test_a_pinned_commit_is_loaded_and_named(pulled: Pull) -> None:
-    by_branch = load_model("tiny", cache_dir=pulled.cache, offline=True, image_size=256)
-    assert by_branch.source == f"hub {REPO}@main (commit {COMMIT})"
-    pinned = load_model("tiny", cache_dir=pulled.cache, offline=True, image_size=256, revision=COMMIT,
-                        sha256=digest(pulled.weights))
-    assert pinned.source == f"hub {REPO}@{COMMIT}"
+    by_branch = load_network("tiny", cache_dir=pulled.cache, offline=True, image_size=256)
+    assert by_branch.info.source == f"hub {REPO}@main (commit {COMMIT})"
+    pinned = load_network("tiny", cache_dir=pulled.cache, offline=True, image_size=256, revision=COMMIT,
+                          sha256=digest(pulled.weights))
+    assert pinned.info.source == f"hub {REPO}@{COMMIT}"
     with pytest.raises(ModelUnavailable, match=f"{REPO} at {OTHER} .*not in the local cache"):
-        load_model("tiny", cache_dir=pulled.cache, offline=True, revision=OTHER)
+        load_network("tiny", cache_dir=pulled.cache, offline=True, revision=OTHER)
 
 
 def test_a_cached_commit_asks_nobody_and_a_branch_is_looked_up(pulled: Pull, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +274,11 @@ def test_another_checksum_is_not_read(pulled: Pull, tmp_path: Path) -> None:
     file.write_bytes(b"not even a PyTorch file")
     for checkpoint, found in ((None, pulled.weights), (str(pulled.weights.parent), pulled.weights), (str(file), file)):
         with pytest.raises(ModelUnavailable, match=f"SHA-256 is {digest(found)}, not {WRONG}"):
-            load_model("tiny", checkpoint=checkpoint, cache_dir=pulled.cache, offline=True, sha256=WRONG)
+            load_network("tiny", checkpoint=checkpoint, cache_dir=pulled.cache, offline=True, sha256=WRONG)
     with pytest.raises(ModelUnavailable, match="cannot be read as Meta's"):
-        load_model("tiny", checkpoint=file, sha256=digest(file).upper())
+        load_network("tiny", checkpoint=file, sha256=digest(file).upper())
     with pytest.raises(ModelUnavailable, match="model.safetensors cannot be read"):
-        load_model("tiny", checkpoint=tmp_path, sha256=WRONG)
+        load_network("tiny", checkpoint=tmp_path, sha256=WRONG)
 
 
 def test_folders_are_checked_by_their_header(pulled: Pull, tmp_path: Path) -> None:

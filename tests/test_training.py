@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sam_service.core.weights import NANO_FOLDER
+from sam_service.core.models.nano.sizes import FOLDER as NANO_FOLDER
 
 from training import pool
 from training.cases import Case

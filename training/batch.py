@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sam_service.core.grabcut import LIMIT
+from sam_service.core.models.nano.grabcut import LIMIT
 from torch import Tensor
 from torch.nn import functional
 

@@ -55,7 +55,7 @@ def main() -> None:
         state[weight] = state[weight].float() * scale
         state[bias] = state[bias].float() * scale + shift
         print(f"{name}: error {error(pairs):.3f} over {len(pairs)} frames; logits times {scale:.3f} plus {shift:+.3f}")
-    export(state, args.out, subject.size)
+    export(state, args.out, subject.predictor.network.image_size)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from sam_service.core.nano import ARCHITECTURE
+from sam_service.core.models.nano.architecture import ARCHITECTURE
 from torch import Tensor
 from transformers import Sam2VideoModel
 

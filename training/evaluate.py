@@ -21,16 +21,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from sam_service.core import zoom
+from sam_service.core.build import build_predictor, clip_frame
 from sam_service.core.device import choose_device
-from sam_service.core.features import Frame, to_square_fast
-from sam_service.core.memory_bank import MemoryBank
-from sam_service.core.motion import beside
-from sam_service.core.nano import quicken
+from sam_service.core.frames import ClipFrame, upsample
+from sam_service.core.memory.bank import MemoryBank
+from sam_service.core.models.family import Checkpoint
+from sam_service.core.predictor import ObjectOutput
 from sam_service.core.prompts import PointPrompt
-from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
-from sam_service.core.weights import load_model
-from sam_service.core.zoom import Window
 
 from training import opencv_alone
 from training.calibration import Pairs, error, figure
@@ -80,11 +77,7 @@ class Subject:
     """A checkpoint behind the service's predictor."""
 
     def __init__(self, checkpoint: Path, size: int | None) -> None:
-        loaded = load_model("nano", checkpoint=str(checkpoint), image_size=size)
-        self.size = loaded.image_size
-        policy = choose_device("auto")
-        quicken(loaded.model, policy.device)
-        self.predictor = Sam2VideoPredictor(loaded.model, policy, hints=loaded.hints)
+        self.predictor = build_predictor(checkpoint=Checkpoint(checkpoint), image_size=size, policy=choose_device("auto"))
 
     def run(self, case: Case, tally: Tally, corrections: int) -> list[Mask]:
         """Prompt frame 0, correct it, carry on; the mask (H, W) of every frame."""
@@ -108,18 +101,11 @@ class Subject:
             self._note(case, frame.index, masks[-1], output, tally)
         return masks
 
-    def _frame(self, case: Case, time: int) -> Frame:
+    def _frame(self, case: Case, time: int) -> ClipFrame:
         height, width = case.frames[time].shape[:2]
+        return clip_frame(self.predictor, time, (width, height), lambda at: case.frames[at], len(case.frames))
 
-        def read(at: int = time) -> Any:
-            return to_square_fast(case.frames[at], self.size)
-
-        def part(window: Window) -> Any:
-            return zoom.part_of(case.frames[time], window, width, height)
-
-        return Frame(time, width, height, read, read, part, beside(time, len(case.frames)))
-
-    def _prompt(self, bank: MemoryBank, frame: Frame, points: Any, labels: Any, count: int) -> tuple[Mask, ObjectOutput]:
+    def _prompt(self, bank: MemoryBank, frame: ClipFrame, points: Any, labels: Any, count: int) -> tuple[Mask, ObjectOutput]:
         [output] = self.predictor.step(bank, frame, prompts={1: PointPrompt(points, labels)}, num_frames=count)
         return enlarged(output, frame), output
 
@@ -133,10 +119,10 @@ class Subject:
             tally.presences.append((output.object_score, float(truth.any())))
 
 
-def enlarged(output: ObjectOutput, frame: Frame) -> Mask:
+def enlarged(output: ObjectOutput, frame: ClipFrame) -> Mask:
     """The mask (H, W) as the service answers it."""
     width, height = frame.width, frame.height
-    return np.asarray(zoom.enlarged(output.logits, output.detail, width, height, width, height) > 0)
+    return np.asarray(upsample(output.logits, output.crop, width, height, width, height) > 0)
 
 
 def correction(mask: Mask, truth: Mask) -> tuple[Any, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from sam_service.core.nano import NanoBlock
+from sam_service.core.models.nano.architecture import NanoBlock
 from torch import nn
 from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoAttention, Sam2VideoMemoryFuserCXBlock

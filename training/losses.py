@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sam_service.core.hints import mixed, worths
+from sam_service.core.models.nano.hints import candidate_scores, mixed
 from torch import Tensor
 from torch.nn import functional
 
@@ -72,7 +72,7 @@ def choice_loss(every: Decoded, guesses: Tensor, target: Tensor) -> tuple[Tensor
     logits = every.logits.detach()
     answers = mixed(guesses, logits)
     actual = overlap(answers, target.repeat_interleave(count, 0)).view(-1, count)
-    worth = worths(guesses, logits, answers, every.iou).view(-1, count)
+    worth = candidate_scores(guesses, logits, answers, every.iou).view(-1, count)
     regret = actual.amax(1, keepdim=True) - actual
     share = present(target).float()
     loss = ((worth / CHOICE_TEMPERATURE).softmax(1) * regret).sum(1) * share

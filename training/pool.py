@@ -19,11 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sam_service.core.grabcut import LIMIT, STRETCH
-from sam_service.core.motion import Places, backward_flow, beside, grey, moving_along
+from sam_service.core.flow import backward_flow, grey
+from sam_service.core.frames import cut
+from sam_service.core.models.nano.grabcut import LIMIT, STRETCH
+from sam_service.core.models.nano.motion import Places, moving_along, reference_frames
+from sam_service.core.models.nano.proposal import BOX_SCALES, CLICK_RADII, proposals
 from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, POSITIVE, PointPrompt
-from sam_service.core.proposal import BOX_SCALES, CLICK_RADII, proposals
-from sam_service.core.zoom import part_of
 
 from training.clips import FRAMES, TARGETS, Clip, make_clip
 from training.prompts import LEAST_AREA, box_around, click_inside
@@ -86,7 +87,7 @@ def record(rng: np.random.Generator, clip: Clip) -> dict[str, NDArray[Any]]:
         **{name: np.zeros(ARRAYS[name][0], ARRAYS[name][1]) for name in ("present", "clicks", "boxes", "proposals")},
     }
     for p, frame in enumerate(prompted):
-        flow = _flow_beside(clip.frames, frame)
+        flow = _reference_flow(clip.frames, frame)
         for k in range(TARGETS):
             mask = clip.covers[frame, k] > 0.5
             if mask.sum() < LEAST_AREA:
@@ -108,14 +109,13 @@ def _guesses(image: NDArray[np.uint8], points: NDArray[np.float32], labels: list
     """First guesses (K, SIDE, SIDE) for a prompt on a square picture, which stands for a landscape frame."""
     width = round(LANDSCAPE * SIZE)
     prompt = PointPrompt((points * [LANDSCAPE, 1]).astype(np.float32), np.array(labels, np.int32))
-    return proposals(lambda window: part_of(image, window, width, SIZE), image, width, SIZE, prompt, SIDE,
+    return proposals(lambda window: cut(image, window, width, SIZE), image, width, SIZE, prompt, SIDE,
                      lambda: moving)
 
 
-def _flow_beside(frames: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
+def _reference_flow(frames: NDArray[np.uint8], index: int) -> NDArray[np.float32]:
     """The flow (SIZE, SIZE, 2) that first guesses on a prompted frame may start from."""
-    other = beside(index, len(frames))
-    assert other is not None
+    other = next(at for at in reference_frames(index) if at < len(frames))
     return backward_flow(grey(frames[index]), grey(frames[other]), SIZE)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sam_service.core.appearance import describe, fit, mark
-from sam_service.core.nano import HINTS, LOGIT_UNIT
+from sam_service.core.models.nano.appearance import describe, fit, mark
+from sam_service.core.models.nano.architecture import HINTS, LOGIT_UNIT
 from torch import Tensor
 from torch.nn import functional
 from transformers import Sam2VideoModel

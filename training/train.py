@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from sam_service.core.nano import build_nano
+from sam_service.core.models.nano.architecture import build_nano
 from torch import distributed, nn
 from torch.multiprocessing.spawn import start_processes
 from transformers import Sam2VideoModel

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sam_service.core.motion import carried as carried_by_flow
+from sam_service.core.flow import warp_mask
 from torch import Tensor
 from transformers import Sam2VideoModel
 
@@ -117,7 +117,7 @@ def clip_step(model: Sam2VideoModel, batch: Batch, truth: float, rng: np.random.
 def carry(logits: Tensor, flows: NDArray[np.float32], owner: Tensor) -> Tensor:
     """The last masks' logits (O, 1, s, s) moved by the flow (B, s, s, 2) of each object's clip."""
     pairs = zip(logits[:, 0].cpu().numpy(), owner.tolist(), strict=True)
-    return torch.from_numpy(np.stack([carried_by_flow(mask, flows[clip])[None] for mask, clip in pairs])).to(logits.device)
+    return torch.from_numpy(np.stack([warp_mask(mask, flows[clip])[None] for mask, clip in pairs])).to(logits.device)
 
 
 def worn(carried: Tensor, rng: np.random.Generator) -> Tensor:

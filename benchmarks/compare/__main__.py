@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sam_service.core.sizes import SIZES
+from sam_service.core.models.registry import SIZES
 from sam_service.core.threads import usable_cpus
 
 from benchmarks.compare import report

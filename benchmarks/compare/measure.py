@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 LOGITS_FILE, MASKS_FILE, RESULT_FILE = "logits.f32", "masks.npz", "result.json"
 WARM_UP_FRAMES = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ class Result:
 class Contender(Protocol):
     """A predictor behind the calls that are timed.
 
-    encoder: its image encoder. prepare_s: what reading frames took so far, apart from `open`.
+    clock: of its image encoder. prepare_s: what reading frames took so far, apart from `open`.
     """
 
-    encoder: nn.Module
+    clock: EncoderClock
     prepare_s: float
 
     def open(self, frames: list[Path]) -> None:
@@ -88,10 +89,24 @@ class Contender(Protocol):
 class EncoderClock:
     """Seconds spent in the image encoder since `reset`."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self) -> None:
         self.seconds = self._started = 0.0
+
+    def watch(self, encoder: nn.Module) -> EncoderClock:
+        """Count what a module takes; returns the clock."""
         encoder.register_forward_pre_hook(self._start)
         encoder.register_forward_hook(self._stop)
+        return self
+
+    def around(self, encode: Callable[..., T]) -> Callable[..., T]:
+        """A function like `encode` that is counted."""
+        def timed(*args: Any, **kwargs: Any) -> T:
+            self._start()
+            try:
+                return encode(*args, **kwargs)
+            finally:
+                self._stop()
+        return timed
 
     def reset(self) -> float:
         """Start from zero; what there was."""
@@ -142,7 +157,7 @@ def measure(contender: Contender, job: Job, result: Result) -> None:
     for _ in contender.track():
         pass
     print("warm", flush=True)
-    clock = EncoderClock(contender.encoder)
+    clock = contender.clock
     contender.prepare_s, started = 0.0, time.perf_counter()
     contender.open(frames)
     opened_s = time.perf_counter() - started - clock.seconds

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.compare.measure import Job, main
+from benchmarks.compare.measure import EncoderClock, Job, main
 
 # torchvision's compiled operators are absent beside a CPU build of torch; declaring them lets `sam2` import.
 OPERATORS: Any = torch.library.Library("torchvision", "FRAGMENT")
@@ -35,7 +35,7 @@ class MetaPeer:
         self.predictor: Any = build_sam2_video_predictor(
             f"configs/sam2.1/sam2.1_hiera_{CONFIGS[job.size]}.yaml", job.checkpoint, device="cpu",
             hydra_overrides_extra=[f"++model.image_size={job.image_size}"])
-        self.encoder = self.predictor.image_encoder
+        self.clock = EncoderClock().watch(self.predictor.image_encoder)
         self.prepare_s = 0.0
         self._state: dict[str, Any] = {}
 

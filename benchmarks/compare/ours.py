@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from sam_service.core.build import build_predictor, clip_frame
 from sam_service.core.device import choose_device
-from sam_service.core.features import Frame, to_square
-from sam_service.core.memory_bank import MemoryBank
-from sam_service.core.nano import quicken
+from sam_service.core.frames import ClipFrame, upsample
+from sam_service.core.memory.bank import MemoryBank
+from sam_service.core.memory.spill import DiskSpill
+from sam_service.core.models.family import Checkpoint
+from sam_service.core.predictor import ObjectOutput
 from sam_service.core.prompts import POSITIVE, PointPrompt
-from sam_service.core.quantize import quantize_encoder
-from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
-from sam_service.core.spill import DiskSpill
-from sam_service.core.weights import load_model
+from sam_service.core.speedups import Speedups
 from torch import Tensor
 
-from benchmarks.compare.measure import Job, enlarge, main
+from benchmarks.compare.measure import EncoderClock, Job, main
 
 SPILL_BYTES = 4 << 30
 EXACT = "exact"
@@ -32,33 +33,37 @@ EXACT = "exact"
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How the predictor is built. image_size: None for that of the run. predictor: arguments of `Sam2VideoPredictor`."""
+    """How the predictor is built. image_size: None for that of the run. every: the network runs on every n-th frame."""
 
     image_size: int | None = None
-    quantize: bool = False
     precision: str = "float32"
-    predictor: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def every(self) -> int:
-        """The network runs on every n-th frame."""
-        return int(self.predictor.get("track_every", 1))
+    speedups: Speedups = Speedups()
+    every: int = 1
 
 
 MODES: dict[str, Mode] = {
     EXACT: Mode(),
-    "exact-int8": Mode(quantize=True),
-    "share-5": Mode(predictor={"memory_share": 0.05}),
+    "exact-int8": Mode(speedups=Speedups(quantize=True)),
+    "share-5": Mode(speedups=Speedups(memory_share=0.05)),
     "bfloat16": Mode(precision="bfloat16"),
-    "bfloat16-share-5": Mode(precision="bfloat16", predictor={"memory_share": 0.05}),
-    "every-2": Mode(predictor={"track_every": 2}),
-    "every-4": Mode(predictor={"track_every": 4}),
+    "bfloat16-share-5": Mode(precision="bfloat16", speedups=Speedups(memory_share=0.05)),
+    "every-2": Mode(every=2),
+    "every-4": Mode(every=4),
     "size-512": Mode(image_size=512),
     "size-672": Mode(image_size=672),
     "size-768": Mode(image_size=768),
     "size-896": Mode(image_size=896),
-    "size-512-every-2": Mode(image_size=512, predictor={"track_every": 2}),
+    "size-512-every-2": Mode(image_size=512, every=2),
 }
+
+
+class InThisThread(Executor):
+    """Runs at once what is handed to it, so that it can be timed."""
+
+    def submit(self, run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(run(*args, **kwargs))
+        return done
 
 
 class Ours:
@@ -66,13 +71,11 @@ class Ours:
 
     def __init__(self, job: Job) -> None:
         mode = MODES[job.mode or EXACT]
-        policy = choose_device("cpu", precision=mode.precision)
-        loaded = load_model(job.size, checkpoint=job.checkpoint or None, image_size=mode.image_size or job.image_size)
-        quicken(loaded.model, policy.device)
-        if mode.quantize:
-            quantize_encoder(loaded.model, policy.device)
-        self.predictor = Sam2VideoPredictor(loaded.model, policy, hints=loaded.hints, **mode.predictor)
-        self.encoder = loaded.model.vision_encoder
+        self.predictor = build_predictor(
+            job.size, Checkpoint(job.checkpoint or None), image_size=mode.image_size or job.image_size,
+            policy=choose_device("cpu", precision=mode.precision), speedups=mode.speedups, track_every=mode.every)
+        self.clock, network = EncoderClock(), self.predictor.network
+        network.encode = self.clock.around(network.encode)  # type: ignore[method-assign]
         self.prepare_s = 0.0
         self._job = job
         self._frames: list[Path] = []
@@ -95,19 +98,21 @@ class Ours:
             yield self._enlarge(self.predictor.step(self._bank, self._frame(index), track=list(self._bank.objects),
                                                     num_frames=len(self._frames)))
 
-    def _frame(self, index: int) -> Frame:
-        return Frame(index, self._job.width, self._job.height, lambda: self._pixels(index), self._pixels)
-
-    def _pixels(self, index: int) -> NDArray[np.uint8]:
-        """(S, S, 3) uint8 RGB."""
+    def _frame(self, index: int) -> ClipFrame:
+        frame = clip_frame(self.predictor, index, (self._job.width, self._job.height), self._read, len(self._frames))
         started = time.perf_counter()
-        square = to_square(np.asarray(Image.open(self._frames[index]).convert("RGB")), self.predictor.image_size)
+        frame.prefetch(InThisThread(), [index])
         self.prepare_s += time.perf_counter() - started
-        return square
+        return frame
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return np.asarray(Image.open(self._frames[index]).convert("RGB"))
 
     def _enlarge(self, outputs: list[ObjectOutput]) -> Tensor:
-        logits = torch.from_numpy(np.stack([output.logits for output in outputs]))[:, None]
-        return enlarge(logits, self._job.height, self._job.width)
+        width, height = self._job.width, self._job.height
+        return torch.from_numpy(np.stack([upsample(output.logits, output.crop, width, height, width, height)
+                                          for output in outputs]))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from sam_service.core.features import MEAN, STD, to_square
-from sam_service.core.sizes import config_for
-from sam_service.core.weights import load_model
+from sam_service.core.models import registry
+from sam_service.core.models.family import Checkpoint
+from sam_service.core.models.sam.network import MEAN, STD
+from sam_service.core.models.sam2.config import config_for
+from sam_service.core.models.sam2.network import Sam2Network
 from torch import Tensor
 from transformers import Sam2VideoInferenceSession, Sam2VideoModel
 
-from benchmarks.compare.measure import Job, enlarge, main
+from benchmarks.compare.measure import EncoderClock, Job, enlarge, main
 
 
 class TransformersPeer:
@@ -27,11 +29,13 @@ class TransformersPeer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        weights = load_model(job.size, checkpoint=Path(job.checkpoint), image_size=job.image_size).model.state_dict()
+        ours = registry.load(job.size, Checkpoint(Path(job.checkpoint)), job.image_size)
+        assert isinstance(ours, Sam2Network)
+        weights = ours.model.state_dict()
         model: Any = Sam2VideoModel(config_for(job.size, job.image_size))
         model.load_state_dict(weights)
         self.model = model.eval()
-        self.encoder = self.model.vision_encoder
+        self.clock = EncoderClock().watch(self.model.vision_encoder)
         self.prepare_s = 0.0
         self._session: Any = None
 
@@ -54,7 +58,8 @@ class TransformersPeer:
 
     def _pixels(self, path: Path) -> Tensor:
         """One frame as the network wants it: (3, S, S)."""
-        square = to_square(np.asarray(Image.open(path).convert("RGB")), self._job.image_size)
+        side = self._job.image_size
+        square = np.array(Image.open(path).convert("RGB").resize((side, side)))
         scaled = torch.from_numpy(square).permute(2, 0, 1).float() / 255
         return (scaled - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 

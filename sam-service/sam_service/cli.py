@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sam_service.client.calls import DEFAULT_URL
 from sam_service.commands.exits import TABLE, Exit
 from sam_service.commands.prompts import GRAMMAR, check_names, parse_box, parse_name, parse_point, plan_prompts
+from sam_service.core.models.registry import SIZES
 
 if TYPE_CHECKING:
     from sam_service.settings import Settings
@@ -23,7 +24,6 @@ EXAMPLES = """examples:
   sam-service segment clip.mp4 --point 1:640,360 --point 1:-500,300 --box 2:100,80,300,240@12 --name 1=cup --out out
   sam-service segment clip.mp4 --point 640,360 --url http://gpu:8002 --export coco --export webm --json --out out
 """
-SIZES = ("nano", "tiny", "small", "base_plus", "large")
 FORMATS = ("png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png")
 
 
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what this machine offers the service, and what is wrong", epilog=TABLE,
                                  formatter_class=layout)
     for command in (serve, segment, demo, doctor):
-        command.add_argument("--model-size", choices=SIZES)
+        command.add_argument("--model-size", choices=list(SIZES))
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
         command.add_argument("--revision", help="commit, tag or branch of the hub's repository (default main)")
     return parser
@@ -85,7 +85,7 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     pull = actions.add_parser("pull", help="fetch the weights of these sizes and check them", epilog=TABLE,
                               formatter_class=layout)
     pull.set_defaults(parser=pull)
-    pull.add_argument("sizes", nargs="+", choices=SIZES, metavar="SIZE", help=", ".join(SIZES))
+    pull.add_argument("sizes", nargs="+", choices=list(SIZES), metavar="SIZE", help=", ".join(SIZES))
     pull.add_argument("--revision", help="commit, tag or branch of the hub's repository, for one size (default main)")
     pull.add_argument("--sha256", type=_sha256, metavar="HEX", help="what model.safetensors has to have, for one size")
     for action in (listed, pull):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
 from sam_service.export.clip import Size
 from sam_service.export.formats import FormatName
 from sam_service.masks.encode import MaskFormat
@@ -19,6 +20,7 @@ SessionId = Annotated[str, Field(min_length=1, max_length=64, description="the s
                                  examples=["0f8b5c3e9a7d4b1c8e2f6a5d4c3b2a19"])]
 ObjectId = Annotated[int, Field(ge=0, le=MAX_ID, description="the client's number for an object", examples=[1])]
 FrameIndex = Annotated[int, Field(ge=0, le=MAX_ID, description="frame of the session, from 0", examples=[0])]
+ModelSize = Annotated[str, Field(description=f"a size that `/models` lists: {', '.join(SIZES)}", examples=[DEFAULT_SIZE])]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 # The same in answers, where a bound would turn the service's own word into an error.
@@ -47,7 +49,7 @@ class InitializeBody(Body):
 class Model(BaseModel):
     """Which network answers."""
 
-    size: str = Field(description="nano, tiny, small, base_plus or large", examples=["tiny"])
+    size: ModelSize
     image_size: int = Field(description="side of the network's input, pixels", examples=[1024])
     device: str = Field(description="cpu, cuda or mps", examples=["cpu"])
     quantized: bool = Field(description="whether the image encoder runs in INT8", examples=[False])
@@ -301,7 +303,8 @@ class Ready(BaseModel):
 class HealthModel(BaseModel):
     """Which network answers, and where it is from."""
 
-    size: str = Field(description="nano, tiny, small, base_plus or large", examples=["tiny"])
+    size: ModelSize
+    label: str = Field(description="its name for people", examples=[SIZES[DEFAULT_SIZE].label])
     image_size: int = Field(description="side of the network's input, pixels", examples=[1024])
     quantized: bool = Field(description="whether the image encoder runs in INT8", examples=[False])
     source: str = Field(description="where the weights come from", examples=["embedded"])
@@ -343,7 +346,8 @@ class Health(BaseModel):
 class ModelState(BaseModel):
     """A model size."""
 
-    size: str = Field(description="nano, tiny, small, base_plus or large", examples=["tiny"])
+    size: ModelSize
+    label: str = Field(description="its name for people", examples=[SIZES[DEFAULT_SIZE].label])
     parameters_m: float = Field(description="millions of weights", examples=[39.0])
     source: str = Field(description="repository on the hub, or embedded", examples=["facebook/sam2.1-hiera-tiny"])
     present: bool = Field(description="whether its weights are on this machine", examples=[False])
@@ -354,5 +358,5 @@ class ModelState(BaseModel):
 class Models(BaseModel):
     """All model sizes."""
 
-    current: str = Field(description="the one that answers", examples=["nano"])
+    current: str = Field(description="the one that answers", examples=[DEFAULT_SIZE])
     models: list[ModelState] = Field(description="smallest first")

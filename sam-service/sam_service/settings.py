@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-ModelSize = Literal["nano", "tiny", "small", "base_plus", "large"]
+from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
+
+
+def _size(name: str) -> str:
+    if name not in SIZES:
+        raise ValueError(f"there is no model size {name!r}; there are {', '.join(SIZES)}")
+    return name
+
+
+ModelSize = Annotated[str, AfterValidator(_size), Field(json_schema_extra={"enum": list(SIZES)})]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 
 
@@ -17,7 +26,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
 
-    sam2_model_size: ModelSize = Field("nano", description="nano is embedded; the others are SAM 2.1, fetched on first start")
+    sam2_model_size: ModelSize = Field(DEFAULT_SIZE, description=f"{DEFAULT_SIZE} is embedded; the others are fetched on first "
+                                                                 "start")
     sam2_checkpoint: str | None = Field(None, description="Meta .pt file, Hugging Face folder or hub name, instead of the "
                                                           "size's own source")
     sam2_revision: Annotated[str, Field(min_length=1)] | None = Field(None, description="commit, tag or branch of the hub's "

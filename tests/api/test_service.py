@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sam_service.client import SamClient, ServiceProblem
-from sam_service.core.weights import NANO_FOLDER
+from sam_service.core.models.nano.sizes import FOLDER as NANO_FOLDER
 from sam_service.demo_clip import CLICK
 from sam_service.local import local_service
 

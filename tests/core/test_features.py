@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from sam_service.core.feature_files import FeatureFiles
-from sam_service.core.features import FeatureCache, ImageFeatures
+from sam_service.core.features import FeatureCache, Features, nbytes
 
 CPU = torch.device("cpu")
 SIDE = 64
 
 
-def made(seed: int, *, hints: bool = True) -> ImageFeatures:
+def made(seed: int, *, pixels: bool = True) -> Features:
     torch.manual_seed(seed)
-    return ImageFeatures(
-        fine=torch.randn(1, 4, 16, 16), middle=torch.randn(1, 8, 8, 8), top=torch.randn(1, 32, 4, 4),
-        pixels=np.full((SIDE, SIDE, 3), seed, np.uint8) if hints else None,
-        colour=torch.randn(1, 3, 16, 16) if hints else None)
+    kept = {"pixels": torch.full((SIDE, SIDE, 3), seed, dtype=torch.uint8)} if pixels else {}
+    return {"fine": torch.randn(1, 4, 16, 16), "half": torch.randn(1, 8, 8, 8).bfloat16(), **kept}
 
 
-NBYTES = made(0).nbytes
+NBYTES = nbytes(made(0))
 
 
-def same(found: ImageFeatures | None, wanted: ImageFeatures) -> bool:
+def same(found: Features | None, wanted: Features) -> bool:
     assert found is not None
-    tensors = found.tensors()
-    return (tensors.keys() == wanted.tensors().keys()
-            and all(torch.equal(tensors[name], value) for name, value in wanted.tensors().items())
-            and (found.pixels is None) == (wanted.pixels is None)
-            and (found.pixels is None or np.array_equal(found.pixels, wanted.pixels)))  # type: ignore[arg-type]
+    return found.keys() == wanted.keys() and all(
+        found[name].dtype == value.dtype and torch.equal(found[name], value) for name, value in wanted.items())
 
 
 def fill(cache: FeatureCache, session: str, frames: int) -> None:
@@ -39,16 +33,16 @@ def fill(cache: FeatureCache, session: str, frames: int) -> None:
         cache.put((session, frame, SIDE), made(frame))
 
 
-@pytest.mark.parametrize("hints", [True, False])
-def test_features_come_back_from_disk_as_they_went(tmp_path: Path, hints: bool) -> None:
+@pytest.mark.parametrize("pixels", [True, False])
+def test_features_come_back_from_disk_as_they_went(tmp_path: Path, pixels: bool) -> None:
     files = FeatureFiles(tmp_path / "features", 100 * NBYTES)
     cache = FeatureCache(0, files)
     for frame in range(4):
-        cache.put(("a", frame, SIDE), made(frame, hints=hints))
-    assert cache.nbytes == made(3, hints=hints).nbytes and files.nbytes == 3 * made(0, hints=hints).nbytes
+        cache.put(("a", frame, SIDE), made(frame, pixels=pixels))
+    assert cache.nbytes == nbytes(made(3, pixels=pixels)) and files.nbytes == 3 * nbytes(made(0, pixels=pixels))
     for frame in range(4):
         assert cache.holds(("a", frame, SIDE))
-        assert same(cache.get(("a", frame, SIDE), CPU), made(frame, hints=hints))
+        assert same(cache.get(("a", frame, SIDE), CPU), made(frame, pixels=pixels))
     assert cache.get(("a", 9, SIDE), CPU) is None and cache.get(("b", 0, SIDE), CPU) is None
     cache.forget("a")
     assert (cache.nbytes, files.nbytes) == (0, 0)

@@ -24,6 +24,9 @@ def test_one_value_that_is_not_finite_is_told(value: float) -> None:
 def test_wrong_shape_and_type_are_told() -> None:
     with pytest.raises(InvalidMask, match="shape"):
         check_logits(np.zeros((4, 3), np.float32), (3, 4))
+    check_logits(np.zeros((4, 3), np.float32))
+    with pytest.raises(InvalidMask, match="shape"):
+        check_logits(np.zeros((1, 4, 3), np.float32))
     with pytest.raises(InvalidMask, match="type"):
         check_logits(np.zeros((3, 4), np.uint8), (3, 4))
 

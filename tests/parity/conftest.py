@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 from recorded import PLAN, Recording
-from sam_service.core.weights import LoadedModel, load_model
+from sam_service.core.device import choose_device
+from sam_service.core.models.sam.network import SamNetwork
+from sam_service.core.speedups import Speedups
 from seeded_weights import write_seeded
+
+from tests.networks import load_network
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,6 +33,8 @@ def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def seeded_model(seeded_checkpoint: Path) -> LoadedModel:
-    """The seeded network at the image size of the recording. Shared: do not change it."""
-    return load_model(PLAN["size"], checkpoint=seeded_checkpoint, image_size=PLAN["image_size"])
+def seeded_network(seeded_checkpoint: Path) -> SamNetwork:
+    """The seeded network at the image size of the recording, prepared for the CPU. Shared: do not change it."""
+    network = load_network(PLAN["size"], checkpoint=seeded_checkpoint, image_size=PLAN["image_size"])
+    network.prepare(choose_device("cpu"), Speedups())
+    return network

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sam_service.core.meta_layout import to_meta
-from sam_service.core.sizes import config_for
-from sam_service.core.weights import empty_model
+from sam_service.core.models.sam2.config import config_for
+from sam_service.core.models.sam2.meta_layout import to_meta
+from sam_service.core.models.sam2.network import empty_model
 
 SEED = 2
 SIZES = ("tiny", "small", "base_plus", "large")

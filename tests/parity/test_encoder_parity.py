@@ -8,19 +8,21 @@ import pytest
 import torch
 from clip import network_input
 from recorded import PLAN, Recording, relative_difference
-from sam_service.core.weights import LoadedModel, load_model
+from sam_service.core.models.sam.network import SamNetwork
 from seeded_weights import write_seeded
+
+from tests.networks import load_network
 
 TOLERANCE = 1e-4
 LARGER = [pytest.param(size, marks=pytest.mark.slow) for size in ("small", "base_plus", "large")]
 
 
-def encoder_differences(loaded: LoadedModel, recording: Recording) -> list[float]:
+def encoder_differences(loaded: SamNetwork, recording: Recording) -> list[float]:
     """The relative difference of each feature level on frame 0."""
     image = torch.from_numpy(network_input(0, loaded.image_size))[None]
     with torch.inference_mode():
         levels = loaded.model.vision_encoder(image).fpn_hidden_states
-    theirs = recording.encoder(loaded.size)
+    theirs = recording.encoder(loaded.info.size)
     ours = [level[0, ::8, ::4, ::4].numpy() for level in levels]
     return [relative_difference(one, other) for one, other in zip(ours, theirs, strict=True)]
 
@@ -28,5 +30,5 @@ def encoder_differences(loaded: LoadedModel, recording: Recording) -> list[float
 @pytest.mark.parametrize("size", ["tiny", *LARGER])
 def test_sizes(size: str, tmp_path: Path, recording: Recording) -> None:
     write_seeded(tmp_path / "weights.pt", size)
-    loaded = load_model(size, checkpoint=tmp_path / "weights.pt", image_size=PLAN["image_size"])
+    loaded = load_network(size, checkpoint=tmp_path / "weights.pt", image_size=PLAN["image_size"])
     assert max(encoder_differences(loaded, recording)) < TOLERANCE

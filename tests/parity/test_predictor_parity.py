@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from recorded import PLAN, Answer, Recording, relative_difference
 from sam_service.core.device import choose_device
-from sam_service.core.features import Frame, to_square
-from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.frames import ClipFrame
+from sam_service.core.memory.bank import MemoryBank
+from sam_service.core.memory.spill import DiskSpill
+from sam_service.core.models.sam.network import SamNetwork
+from sam_service.core.predictor import ObjectOutput, VideoPredictor
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
-from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
-from sam_service.core.spill import DiskSpill
-from sam_service.core.weights import LoadedModel
 
 FRAMES = Path(__file__).parent / "reference" / "frames"
 TOLERANCE = 1e-4
@@ -25,15 +25,16 @@ NUM_FRAMES: int = PLAN["video"]["frames"]
 class Session:
     """Plays the steps of one scenario as Meta's predictor took them."""
 
-    def __init__(self, model: LoadedModel, *, corrections_condition: bool, spill: DiskSpill | None) -> None:
-        self.predictor = Sam2VideoPredictor(model.model, choose_device("cpu"), corrections_condition=corrections_condition)
+    def __init__(self, network: SamNetwork, *, corrections_condition: bool, spill: DiskSpill | None) -> None:
+        self.predictor = VideoPredictor(network, choose_device("cpu"), corrections_condition=corrections_condition)
         self.bank = MemoryBank("parity", spill)
         self.points: dict[tuple[int, int], PointPrompt] = {}
 
-    def frame(self, index: int) -> Frame:
-        video = PLAN["video"]
-        return Frame(index, video["width"], video["height"], lambda: to_square(
-            np.asarray(Image.open(sorted(FRAMES.iterdir())[index]).convert("RGB")), self.predictor.image_size))
+    def frame(self, index: int) -> ClipFrame:
+        video, network = PLAN["video"], self.predictor.network
+        files = sorted(FRAMES.iterdir())
+        return ClipFrame(index, (video["width"], video["height"]), lambda at: np.asarray(Image.open(files[at]).convert("RGB")),
+                         lambda image: network.resize(image, network.image_size))
 
     def prompt(self, step: dict[str, Any], recording: Recording) -> list[ObjectOutput]:
         prompt = self._prompt(step, recording)
@@ -74,9 +75,9 @@ CASES = [pytest.param(scenario, spilled, id=f"{scenario['name']}-{'spill' if spi
 
 
 @pytest.mark.parametrize(("scenario", "spilled"), CASES)
-def test_scenario(scenario: dict[str, Any], spilled: bool, seeded_model: LoadedModel, recording: Recording,
+def test_scenario(scenario: dict[str, Any], spilled: bool, seeded_network: SamNetwork, recording: Recording,
                   tmp_path: Path) -> None:
-    session = Session(seeded_model, corrections_condition=scenario.get("all_corrections_condition", False),
+    session = Session(seeded_network, corrections_condition=scenario.get("all_corrections_condition", False),
                       spill=DiskSpill(tmp_path, 1 << 30) if spilled else None)
     for number, step in enumerate(scenario["steps"]):
         answer = recording.answer(scenario["name"], number)

@@ -24,6 +24,8 @@ from sam_service.api import (
 from sam_service.api.bodies import BodyLimit
 from sam_service.api.deps import Services, require_key
 from sam_service.core.engine import Engine, EngineOptions
+from sam_service.core.models.family import Checkpoint
+from sam_service.core.speedups import Speedups
 from sam_service.core.threads import usable_cpus
 from sam_service.sessions.admission import Reserve
 from sam_service.sessions.exporting import Exporting
@@ -95,14 +97,15 @@ def build_services(settings: Settings, process_restarts: int = 0, stopping: asyn
     data_dir = settings.sam2_data_dir.resolve()
     min_free_bytes = settings.min_free_disk_mb << 20
     engine = Engine(EngineOptions(
-        size=settings.sam2_model_size, checkpoint=settings.sam2_checkpoint, revision=settings.sam2_revision,
-        sha256=settings.sam2_checkpoint_sha256, image_size=settings.sam2_image_size,
-        device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device,
-        quantize=settings.sam2_quantize, compile=settings.sam2_compile, precision=settings.sam2_precision,
-        memory_share=settings.sam2_memory_share, track_every=settings.sam2_track_every, threads=threads,
+        size=settings.sam2_model_size, image_size=settings.sam2_image_size,
+        checkpoint=Checkpoint(settings.sam2_checkpoint, settings.sam2_revision, settings.sam2_checkpoint_sha256,
+                              offline=settings.hf_hub_offline, progress=logger.info),
+        device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, precision=settings.sam2_precision,
+        speedups=Speedups(settings.sam2_quantize, settings.sam2_compile, settings.sam2_memory_share),
+        track_every=settings.sam2_track_every, threads=threads,
         cache_bytes=settings.feature_cache_mb << 20, feature_dir=data_dir / "features",
         disk_bytes=settings.feature_disk_mb << 20, min_free_bytes=min_free_bytes, max_queued=settings.max_queued_steps,
-        max_image_size=settings.max_image_size, offline=settings.hf_hub_offline))
+        max_image_size=settings.max_image_size))
     limits = Limits(
         max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,

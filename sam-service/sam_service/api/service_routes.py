@@ -17,9 +17,6 @@ from sam_service.schemas import Health, Models, Ready
 open_router = APIRouter(tags=["service"])
 router = APIRouter(tags=["service"])
 
-EMBEDDED_NOTE = ("the embedded nano model answers: for trying, testing and speed. For quality start the service with "
-                 "SAM2_MODEL_SIZE=tiny (or small, base_plus, large), which fetches SAM 2.1")
-
 
 @open_router.get("/health", summary="Is the service alive", response_model=Health)
 async def health(services: ServicesDep) -> dict[str, Any]:
@@ -29,8 +26,8 @@ async def health(services: ServicesDep) -> dict[str, Any]:
         "status": "ok", "version": __version__, "ready": engine.ready, "device": info.device if info else None,
         **engine.hardware(),
         "model": None if info is None else {
-            "size": info.size, "image_size": info.image_size, "quantized": info.quantized, "source": info.source,
-            "parameters": info.parameters, **({"note": EMBEDDED_NOTE} if info.size == "nano" else {})},
+            "size": info.size, "label": info.label, "image_size": info.image_size, "quantized": info.quantized,
+            "source": info.source, "parameters": info.parameters, **({} if info.advice is None else {"note": info.advice})},
         "error": engine.failure.message if engine.failure else None,
         "threads": services.threads,
         "worker": {"alive": engine.worker.alive, "busy_s": round(engine.worker.busy_s, 3), "restarts": engine.worker.restarts,

@@ -16,8 +16,8 @@ import psutil
 from sam_service import __version__
 from sam_service.client import ApiError, SamClient, SamError, Unreachable
 from sam_service.commands.exits import Exit
-from sam_service.core.catalogue import asked_revisions, available_models
 from sam_service.core.device import choose_device
+from sam_service.core.models.catalogue import asked_revisions, available_models
 from sam_service.core.threads import cpu_quota, usable_cpus
 from sam_service.demo_clip import FRAMES, render_clip
 from sam_service.errors import ServiceError

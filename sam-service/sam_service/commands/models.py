@@ -13,10 +13,9 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from sam_service.commands.exits import Exit
 from sam_service.commands.terminal import Terminal
-from sam_service.core.catalogue import ModelInfo, asked_revisions, available_models
-from sam_service.core.hub import WEIGHTS_FILE, Snapshot, check_sha256, fetch, find_cached, sha256_of
-from sam_service.core.sizes import SIZES
-from sam_service.core.weights import check_folder
+from sam_service.core.models.catalogue import ModelInfo, asked_revisions, available_models
+from sam_service.core.models.hub import WEIGHTS_FILE, Snapshot, check_sha256, fetch, find_cached, sha256_of
+from sam_service.core.models.registry import SIZES, check_folder
 from sam_service.errors import ModelUnavailable, StorageFull
 from sam_service.settings import Settings
 
@@ -98,10 +97,10 @@ def pull_models(settings: Settings, sizes: Sequence[str], *, revision: str | Non
     own = settings.sam2_model_size if settings.sam2_checkpoint is None else None
     for size in sizes:
         spec = SIZES[size]
-        item = Pulled(size, "embedded" if spec.repo is None else "failed", spec.repo or "embedded")
+        item = Pulled(size, "embedded" if spec.embedded else "failed", spec.repo or "embedded")
         pulled.append(item)
         try:
-            if spec.repo is not None:
+            if not spec.embedded:
                 _pull(item, revision or (settings.sam2_revision if size == own else None) or spec.revision,
                       sha256 or (settings.sam2_checkpoint_sha256 if size == own else None), settings.hf_hub_offline, terminal)
         except _Failed as failure:

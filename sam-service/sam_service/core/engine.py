@@ -15,20 +15,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from sam_service.core import weights
-from sam_service.core.catalogue import asked_revisions, available_models
-from sam_service.core.compiling import compile_encoder
-from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
+from sam_service.core.build import build_predictor
+from sam_service.core.device import choose_device, is_apple_silicon
 from sam_service.core.feature_files import FeatureFiles
-from sam_service.core.features import FeatureCache, Frame, to_square, to_square_fast
-from sam_service.core.memory_bank import MemoryBank
-from sam_service.core.nano import quicken
+from sam_service.core.features import FeatureCache
+from sam_service.core.frames import ClipFrame, FrameSource, Image
+from sam_service.core.memory.bank import MemoryBank
+from sam_service.core.memory.selection import neighbour_of
+from sam_service.core.models import registry
+from sam_service.core.models.catalogue import asked_revisions, available_models
+from sam_service.core.models.family import Checkpoint, Network
+from sam_service.core.predictor import ObjectOutput, VideoPredictor
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
-from sam_service.core.quantize import quantize_encoder
-from sam_service.core.sam2_video_predictor import ObjectOutput, Sam2VideoPredictor
-from sam_service.core.sizes import check_image_size
+from sam_service.core.speedups import Speedups
 from sam_service.core.worker import Priority, Worker
 from sam_service.errors import InvalidInput, ModelUnavailable, NotReady, ServiceError
 
@@ -44,17 +44,13 @@ STEP_BYTES_PER_PIXEL = 384  # of the network's input, at most, for what a step c
 class EngineOptions:
     """What the engine is built from; see `settings.py` for the meaning of each."""
 
-    size: str = "nano"
-    checkpoint: str | None = None
-    revision: str | None = None
-    sha256: str | None = None
+    size: str = registry.DEFAULT_SIZE
+    checkpoint: Checkpoint = Checkpoint(progress=logger.info)
     image_size: int | None = None
     device: str = "auto"
     force_cpu: bool = False
-    quantize: bool = False
-    compile: bool = False
     precision: str = "auto"
-    memory_share: float = 1.0
+    speedups: Speedups = Speedups()
     track_every: int = 1
     threads: int = 1
     cache_bytes: int = 256 << 20
@@ -63,12 +59,11 @@ class EngineOptions:
     min_free_bytes: int = 0
     max_queued: int = 64
     max_image_size: int = 1024
-    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
-    """Which network answers."""
+    """Which network answers. label: its name for people. advice: what a person should know of it."""
 
     size: str
     image_size: int
@@ -76,6 +71,8 @@ class RunningModel:
     quantized: bool
     source: str
     parameters: int
+    label: str
+    advice: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +92,12 @@ class Engine:
         self.info: RunningModel | None = None
         self.failure: ModelUnavailable | None = None
         self._stopping = False
-        self._policy: DevicePolicy | None = None
-        self._loaded: weights.LoadedModel | None = None
+        self._network: Network | None = None
         self._files: FeatureFiles | None = None
         if options.feature_dir is not None and options.disk_bytes:
             self._files = FeatureFiles(options.feature_dir, options.disk_bytes, min_free_bytes=options.min_free_bytes)
         self._features = FeatureCache(options.cache_bytes, self._files)
-        self._predictors: OrderedDict[int, Sam2VideoPredictor] = OrderedDict()
+        self._predictors: OrderedDict[int, VideoPredictor] = OrderedDict()
 
     def start(self) -> None:
         """Start the worker and let it load and warm the model; `info` is set once it is ready, `failure` if it cannot be."""
@@ -148,9 +144,9 @@ class Engine:
             raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
         return self.info
 
-    def step(self, image_size: int, bank: MemoryBank, frame: Frame, *, prompts: Mapping[int, Prompt] | None = None,
+    def step(self, image_size: int, bank: MemoryBank, frame: FrameSource, *, prompts: Mapping[int, Prompt] | None = None,
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> Future[StepResult]:
-        """Queue one step (see `Sam2VideoPredictor.step`); prompts go before tracking."""
+        """Queue one step (see `VideoPredictor.step`); prompts go before tracking."""
         def run() -> StepResult:
             require_memory(image_size)
             started = time.perf_counter()
@@ -160,37 +156,53 @@ class Engine:
         self.require_ready()
         return self.worker.submit(run, Priority.CLICK if prompts else Priority.FRAME)
 
-    def tidy(self, run: Callable[[], T]) -> Future[T]:
+    def run_on_device(self, run: Callable[[], T]) -> Future[T]:
         """Queue what changes a bank without the network, so that banks have one owner. A full queue does not refuse it."""
         return self.worker.submit(run, bounded=False)
 
-    def holds_features(self, image_size: int, key: str, frame_index: int) -> bool:
-        """Whether a frame need not be read again. A hint: the answer may be outdated when the step runs."""
-        return self._features.holds((key, frame_index, image_size))
+    def frames_read(self, image_size: int, key: str, frames: Sequence[int]) -> list[int]:
+        """Those of the frames that a step wants whose pixels it has to read, since their features are not cached.
+
+        A hint for reading ahead: where features are dropped before the step runs, the step reads that frame itself.
+        """
+        return [at for at in frames if not self._features.holds((key, at, image_size))]
+
+    def tracking_reads_neighbour(self, index: int, *, reverse: bool, following: bool) -> bool:
+        """Whether tracking on to a frame reads the frame before it, too. following: that frame has just been tracked."""
+        every, neighbour = self.options.track_every, neighbour_of(index, reverse=reverse)
+        if index % every:  # optical flow from the neighbour, which is remembered where flow carried masks there
+            return not (following and neighbour % every)
+        return self._require_network().reads(prompted=False).neighbour and not (following and every == 1)
+
+    def reads_whole_frame(self) -> bool:
+        """Whether a prompt is answered with the frame's own pixels beside the network's input."""
+        return self._require_network().reads(prompted=True).whole
 
     def forget(self, key: str) -> None:
         """Drop the image features of a session."""
-        self.tidy(lambda: self._features.forget(key))
+        self.run_on_device(lambda: self._features.forget(key))
 
     def check_image_size(self, image_size: int) -> None:
         """Raise InvalidInput for an input size that the model cannot run at, or that this service does not allow."""
-        check_image_size(image_size)
-        if image_size > max(self.options.max_image_size, self.require_ready().image_size):
+        info = self.require_ready()
+        registry.family_of(info.size).check_image_size(image_size)
+        if image_size > max(self.options.max_image_size, info.image_size):
             raise InvalidInput(f"image_size is {image_size}, and this service allows at most {self.options.max_image_size} "
                                "(MAX_IMAGE_SIZE)", field="image_size")
 
-    def to_square(self, image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-        """A picture (H, W, 3) as the model wants it: (S, S, 3)."""
-        return (to_square_fast if self._is_nano else to_square)(image, side)
+    def resize(self, image: Image, image_size: int) -> Image:
+        """A picture (H, W, 3) as the network wants it."""
+        return self._require_network().resize(image, image_size)
 
-    @property
-    def looks_at_motion(self) -> bool:
-        """Whether a prompted frame is compared with the one beside it: the nano model's are."""
-        return self._is_nano
+    def reference_frames(self, index: int) -> Sequence[int]:
+        """Other frames that a prompt on frame `index` is compared with, the best first; see `Network.reference_frames`."""
+        return self._require_network().reference_frames(index)
 
-    @property
-    def _is_nano(self) -> bool:
-        return self.require_ready().size == "nano"
+    def _require_network(self) -> Network:
+        """The network. Raises NotReady while it loads; it is there until the process ends, also while the service stops."""
+        if self._network is None:
+            raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
+        return self._network
 
     @property
     def cache_nbytes(self) -> int:
@@ -210,51 +222,42 @@ class Engine:
 
     def models(self) -> list[dict[str, Any]]:
         """Every model size and whether its weights are on this machine; asks no network."""
+        checkpoint = self.options.checkpoint
         return [asdict(model) for model in available_models(revisions=asked_revisions(
-            self.options.size, self.options.checkpoint, self.options.revision))]
+            self.options.size, checkpoint.place, checkpoint.revision))]
 
     def _load(self) -> None:
         options = self.options
         try:
             torch.set_num_threads(options.threads)
-            self._policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
-            self._loaded = weights.load_model(options.size, checkpoint=options.checkpoint, image_size=options.image_size,
-                                              offline=options.offline, revision=options.revision, sha256=options.sha256,
-                                              progress=logger.info)
-            quicken(self._loaded.model, self._policy.device)
-            quantized = options.quantize and quantize_encoder(self._loaded.model, self._policy.device) > 0
-            if options.compile:
-                if quantized:
-                    raise ModelUnavailable("SAM2_COMPILE and SAM2_QUANTIZE exclude each other; unset one of the two")
-                compile_encoder(self._loaded.model, self._policy.device)
-            started = time.perf_counter()
-            _warm_up(self._predictor(self._loaded.image_size))
+            policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
+            predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
+                                        speedups=options.speedups, features=self._features, track_every=options.track_every)
+            network, started = predictor.network, time.perf_counter()
+            self._predictors[network.image_size] = predictor
+            _warm_up(predictor)
             self._features.forget(WARM_UP)
         except ServiceError as error:
-            logger.error("no model (size %s, checkpoint %s): %s", options.size, options.checkpoint, error.message)
+            logger.error("no model (size %s, checkpoint %s): %s", options.size, options.checkpoint.place, error.message)
             self.failure = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error.message)
         except Exception as error:
             logger.exception("the model could not be loaded")
-            hint = "; SAM2_COMPILE is set, which needs a C++ compiler on this machine" if options.compile else ""
+            hint = "; SAM2_COMPILE is set, which needs a C++ compiler on this machine" if options.speedups.compile else ""
             self.failure = ModelUnavailable(
                 f"the model could not be loaded: {type(error).__name__}; see the service's log{hint}")
         else:
-            loaded = self._loaded
-            self.info = RunningModel(loaded.size, loaded.image_size, str(self._policy.device), quantized, loaded.source,
-                                     loaded.parameters)
+            size, info = registry.SIZES[options.size], network.info
+            self._network = network
+            self.info = RunningModel(info.size, info.image_size, str(policy.device), predictor.quantized, info.source,
+                                     info.parameters, size.label, registry.advice(size.name))
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
-                        loaded.size, loaded.source, loaded.parameters / 1e6, loaded.image_size, self._policy.device,
-                        self._policy.reason, options.threads, time.perf_counter() - started)
+                        info.size, info.source, info.parameters / 1e6, info.image_size, policy.device,
+                        policy.reason, options.threads, time.perf_counter() - started)
 
-    def _predictor(self, image_size: int) -> Sam2VideoPredictor:
+    def _predictor(self, image_size: int) -> VideoPredictor:
         """The predictor for an input size. All share the weights and the feature cache; a few that were used last are kept."""
-        assert self._loaded is not None and self._policy is not None
         if image_size not in self._predictors:
-            loaded = self._loaded
-            model = loaded.model if image_size == loaded.image_size else weights.resized(loaded, image_size)
-            self._predictors[image_size] = Sam2VideoPredictor(
-                model, self._policy, features=self._features, hints=loaded.hints, memory_share=self.options.memory_share,
-                track_every=self.options.track_every)
+            self._predictors[image_size] = next(iter(self._predictors.values())).at(image_size)
         self._predictors.move_to_end(image_size)
         while len(self._predictors) > KEPT_PREDICTORS:
             self._predictors.popitem(last=False)
@@ -273,11 +276,11 @@ def require_memory(image_size: int) -> None:
         raise MemoryError(f"there is no memory for a step at {image_size} pixels") from error
 
 
-def _warm_up(predictor: Sam2VideoPredictor) -> None:
+def _warm_up(predictor: VideoPredictor) -> None:
     """One click and one tracked frame on grey, so that the first client does not pay for lazy initialisation."""
-    size = predictor.image_size
-    pixels = np.full((size, size, 3), 128, np.uint8)
+    size = predictor.network.image_size
     bank = MemoryBank(WARM_UP)
     centre = PointPrompt(np.full((1, 2), size / 2, np.float32), np.full(1, POSITIVE, np.int32))
-    predictor.step(bank, Frame(0, size, size, lambda: pixels), prompts={1: centre}, num_frames=2)
-    predictor.step(bank, Frame(1, size, size, lambda: pixels), track=[1], num_frames=2)
+    frames = [ClipFrame(index, (size, size), lambda _: np.full((size, size, 3), 128, np.uint8)) for index in range(2)]
+    predictor.step(bank, frames[0], prompts={1: centre}, num_frames=2)
+    predictor.step(bank, frames[1], track=[1], num_frames=2)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sam_service.core.features import Entry, ImageFeatures
+from sam_service.core.features import Entry, Features, nbytes
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,12 @@ class FeatureFiles:
         """Whether features are here."""
         return entry in self._sessions.get(entry[0], {})
 
-    def save(self, entry: Entry, features: ImageFeatures) -> None:
+    def save(self, entry: Entry, features: Features) -> None:
         """Keep features, where there is room."""
-        if self.holds(entry) or not self._make_room(entry[0], features.nbytes):
+        size = nbytes(features)
+        if self.holds(entry) or not self._make_room(entry[0], size):
             return
-        tensors = {name: value.cpu().contiguous() for name, value in features.tensors().items()}
-        if features.pixels is not None:
-            tensors["pixels"] = torch.from_numpy(features.pixels)
+        tensors = {name: value.cpu().contiguous() for name, value in features.items()}
         path = self._path(entry)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,20 +58,19 @@ class FeatureFiles:
                 path.unlink()
             logger.warning("the image features of a frame are not kept: %s", error)
             return
-        self._sessions.setdefault(entry[0], {})[entry] = features.nbytes
+        self._sessions.setdefault(entry[0], {})[entry] = size
         self._sessions.move_to_end(entry[0])
-        self.nbytes += features.nbytes
+        self.nbytes += size
 
-    def load(self, entry: Entry, device: torch.device) -> ImageFeatures | None:
+    def load(self, entry: Entry, device: torch.device) -> Features | None:
         """Read features back; None where there are none."""
         if not self.holds(entry):
             return None
         self._sessions.move_to_end(entry[0])
         try:
-            tensors = load_file(self._path(entry), device=str(device))
-            pixels = tensors.pop("pixels", None)
-            return ImageFeatures(**tensors, pixels=None if pixels is None else pixels.cpu().numpy())
-        except (OSError, SafetensorError, TypeError) as error:
+            tensors: Features = load_file(self._path(entry), device=str(device))
+            return tensors
+        except (OSError, SafetensorError) as error:
             logger.warning("the image features of a frame could not be read and are computed again: %s", error)
             self._drop(entry)
             return None

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sam_service.errors import InvalidMask
 
 
-def check_logits(logits: npt.NDArray[np.generic], shape: tuple[int, ...]) -> None:
-    """Raise `InvalidMask` unless `logits` is a finite floating point array of exactly `shape`.
+def check_logits(logits: npt.NDArray[np.generic], shape: tuple[int, ...] | None = None) -> None:
+    """Raise `InvalidMask` unless `logits` is a finite floating point array of exactly `shape`, of any two dimensions if None.
 
     Args:
         logits: what the network answered, one value per pixel, positive inside the object.
@@ -21,8 +21,8 @@ def check_logits(logits: npt.NDArray[np.generic], shape: tuple[int, ...]) -> Non
     """
     if not np.issubdtype(logits.dtype, np.floating):
         raise InvalidMask(f"logits have type {logits.dtype}, not floating point")
-    if logits.shape != shape:
-        raise InvalidMask(f"logits have shape {logits.shape}, not {shape}")
+    if logits.shape != shape if shape is not None else logits.ndim != 2:
+        raise InvalidMask(f"logits have shape {logits.shape}, not {shape or '(H, W)'}")
     if not np.isfinite(logits).all():
         bad = int(logits.size - np.count_nonzero(np.isfinite(logits)))
         raise InvalidMask(f"{bad} of {logits.size} logits are not finite")

@@ -23,23 +23,25 @@ logger = logging.getLogger(__name__)
 async def answer(sessions: SessionService, session: Session, object_id: int, frame_index: int, prompt: Prompt) -> MaskRecord:
     """Run the step of one prompt and return its mask; stores nothing."""
     num_frames = await sessions.require_length(session)
-    frame = sessions.frame(session, frame_index, await sessions.require_beside(session, frame_index))
+    reference = await sessions.require_reference(session, frame_index)
+    frame = await sessions.prompted_frame(session, frame_index, reference)
     image_size = session.record.image_size
     step = await asyncio.wrap_future(sessions.engine.step(
         image_size, session.bank, frame, prompts={object_id: prompt}, num_frames=num_frames))
-    return await sessions.in_pool(lambda: to_record(step.outputs[0], image_size, *session.size, step.elapsed_ms))
+    return await sessions.in_pool(lambda: to_record(step.outputs[0], *session.size, step.elapsed_ms))
 
 
 async def forget(sessions: SessionService, session: Session, object_id: int) -> None:
     """Drop an object's memory and masks."""
-    await asyncio.wrap_future(sessions.engine.tidy(lambda: session.bank.remove(object_id)))
+    await asyncio.wrap_future(sessions.engine.run_on_device(lambda: session.bank.remove(object_id)))
     sessions.store.delete_masks(session.session_id, object_id)
 
 
 async def take_back(sessions: SessionService, session: Session, object_id: int, frame_index: int) -> None:
     """Act on a prompt that is cleared: an object without another one loses its memory and its masks."""
     if session.prompts[object_id].keys() - {frame_index}:
-        await asyncio.wrap_future(sessions.engine.tidy(lambda: session.bank.object(object_id).clear_prompt(frame_index)))
+        memory = session.bank.object(object_id)
+        await asyncio.wrap_future(sessions.engine.run_on_device(lambda: memory.clear_prompt(frame_index)))
     else:
         await forget(sessions, session, object_id)
 
@@ -52,7 +54,7 @@ async def require_bank(sessions: SessionService, session: Session) -> bool:
     if not session.bank_restored:
         session.memory_is_stale |= session.record.model != sessions.engine.identity
         try:
-            await asyncio.wrap_future(sessions.engine.tidy(session.bank.restore))
+            await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.restore))
         except MemoryUnreadable as error:
             logger.warning("session %s: %s", session.session_id, error.message)
             session.memory_is_stale = True
@@ -84,7 +86,7 @@ async def require_bank(sessions: SessionService, session: Session) -> bool:
 async def _rebuild(sessions: SessionService, session: Session) -> None:
     logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session.session_id, session.record.model,
                 sessions.engine.identity)
-    await asyncio.wrap_future(sessions.engine.tidy(session.bank.clear))
+    await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.clear))
     for object_id, on_frames in session.prompts.items():
         for frame_index, prompt in sorted(on_frames.items()):
             await sessions.require_frame(session, frame_index)

@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from sam_service.core.sam2_video_predictor import ObjectOutput
-from sam_service.core.zoom import enlarged
+from sam_service.core.frames import upsample
+from sam_service.core.predictor import ObjectOutput
 from sam_service.masks.encode import EncodedMask, MaskFormat, encode_mask
 from sam_service.masks.rle import decode_rle, encode_rle
 from sam_service.masks.validate import binarize, check_logits
 from sam_service.sessions.store import MaskRecord
 
 
-def to_record(output: ObjectOutput, image_size: int, width: int, height: int, elapsed_ms: float) -> MaskRecord:
+def to_record(output: ObjectOutput, width: int, height: int, elapsed_ms: float) -> MaskRecord:
     """Check an output's logits, bring them to width x height, threshold and compress. Raises InvalidMask."""
-    side = image_size // 4
-    check_logits(output.logits, (side, side))
-    rle = encode_rle(binarize(enlarged(output.logits, output.detail, width, height, width, height)))
+    check_logits(output.logits)
+    rle = encode_rle(binarize(upsample(output.logits, output.crop, width, height, width, height)))
     return MaskRecord(output.frame_index, output.object_id, height, width, rle["counts"], output.score, output.object_score,
                       elapsed_ms)
 

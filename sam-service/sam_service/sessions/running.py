@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sam_service.core.engine import StepResult
-from sam_service.core.features import Frame
+from sam_service.core.frames import ClipFrame
 from sam_service.errors import EngineError, NotFound, NotReady, QueueFull, ServiceError
 from sam_service.sessions.events import FrameDone, JobChanged
 from sam_service.sessions.jobs import FrameResult, Job, JobState
@@ -29,7 +29,7 @@ BACKOFF_S = 0.05
 class _Turn:
     """A frame whose turn has come, and whether it is reached going backward."""
 
-    frame: Frame
+    frame: ClipFrame
     reverse: bool
 
 
@@ -71,11 +71,14 @@ class Runner:
 
     async def _turns(self, session: Session, job: Job) -> AsyncIterator[_Turn]:
         """The frames in order, each once it is extracted; the one after it is read ahead where it is there already."""
-        ahead: dict[int, Frame] = {}
+        ahead: dict[int, ClipFrame] = {}
         async for index, reverse in self._order(session, job):
-            frame = ahead.pop(index, None) or self._sessions.frame(session, index)
+            frame = ahead.pop(index, None) or self._sessions.tracked_frame(session, index, reverse=reverse, following=False)
             after = index - 1 if reverse else index + 1
-            ahead = {after: self._sessions.frame(session, after)} if 0 <= after < session.frames.frames_ready else {}
+            ahead = {}
+            if 0 <= after < session.frames.frames_ready:
+                ahead[after] = self._sessions.tracked_frame(session, after, reverse=reverse, following=True)
+            await self._sessions.read(frame)
             yield _Turn(frame, reverse)
 
     async def _order(self, session: Session, job: Job) -> AsyncIterator[tuple[int, bool]]:
@@ -125,7 +128,7 @@ class Runner:
             prompted = {object_id for object_id in objects if session.prompts[object_id]}
 
             def store() -> FrameResult:
-                found = {output.object_id: to_record(output, session.record.image_size, width, height, step.elapsed_ms)
+                found = {output.object_id: to_record(output, width, height, step.elapsed_ms)
                          for output in step.outputs if output.object_id in prompted}
                 self._sessions.store.put_masks(
                     session.session_id, [mask for object_id, mask in found.items() if object_id not in answered],

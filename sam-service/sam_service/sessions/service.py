@@ -8,22 +8,17 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sam_service.core import motion
 from sam_service.core.engine import Engine
-from sam_service.core.features import Frame
-from sam_service.core.memory_bank import MemoryBank
-from sam_service.core.spill import DiskSpill
-from sam_service.core.zoom import Window, part_of
+from sam_service.core.frames import ClipFrame
+from sam_service.core.memory.bank import MemoryBank
+from sam_service.core.memory.selection import neighbour_of
+from sam_service.core.memory.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, ServiceError, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
@@ -256,36 +251,48 @@ class SessionService:
                 await self.require_frame(session, LENGTH_THAT_MATTERS - 1)
         return min(session.frames.num_frames, LENGTH_THAT_MATTERS)
 
-    async def require_beside(self, session: Session, index: int) -> int | None:
-        """Wait for the frame that a prompted one is compared with, and return its index; None where none is needed."""
-        if not self.engine.looks_at_motion:
-            return None
-        try:
-            await self.require_frame(session, index + motion.STEP)
-        except ServiceError as error:  # there are no more frames, or there will be none
-            if not isinstance(error, NotFound) and session.frames.error is None:
-                raise
-        return motion.beside(index, session.frames.frames_ready)
+    async def require_reference(self, session: Session, index: int) -> int | None:
+        """Wait for the frame that a prompt on frame `index` is compared with; None where the model compares with none, or the
+        clip has no other frame."""
+        for candidate in self.engine.reference_frames(index):
+            try:
+                await self.require_frame(session, candidate)
+            except NotFound:  # the clip ends before it
+                continue
+            except ServiceError:
+                if session.frames.error is None:
+                    raise
+                continue  # there will be no more frames
+            return candidate
+        return None
 
-    def frame(self, session: Session, index: int, beside: int | None = None) -> Frame:
-        """A frame for the engine, read and squashed on this machine's pool while the engine does something else. beside: what
-        `require_beside` gave, for a frame that is prompted."""
-        width, height = session.size
+    async def prompted_frame(self, session: Session, index: int, reference: int | None) -> ClipFrame:
+        """A frame for a prompt, with all pixels read that its step needs. reference: what `require_reference` gave."""
+        frame = self._frame(session, index, [index] if reference is None else [index, reference], reference=reference,
+                            whole=self.engine.reads_whole_frame())
+        await self.read(frame)
+        return frame
+
+    def tracked_frame(self, session: Session, index: int, *, reverse: bool, following: bool) -> ClipFrame:
+        """A frame for tracking, whose pixels are being read; `read` waits for them. following: the one before it is tracked
+        just before."""
+        neighbour = neighbour_of(index, reverse=reverse)
+        needed = self.engine.tracking_reads_neighbour(index, reverse=reverse, following=following)
+        return self._frame(session, index, [index, neighbour] if needed else [index])
+
+    async def read(self, frame: ClipFrame) -> None:
+        """Wait until what a frame reads ahead is there, so that the device's thread reads no file. Raises FrameUnreadable."""
+        for reading in frame.reads:
+            await asyncio.wrap_future(reading)
+
+    def _frame(self, session: Session, index: int, wanted: Sequence[int], *, reference: int | None = None,
+               whole: bool = False) -> ClipFrame:
         image_size = session.record.image_size
-
-        def read(at: int = index) -> NDArray[np.uint8]:
-            return self.engine.to_square(session.frames.read(at), image_size)
-
-        @cache
-        def whole() -> NDArray[np.uint8]:
-            return session.frames.read(index)
-
-        def part(window: Window) -> NDArray[np.uint8]:
-            return part_of(whole(), window, width, height)
-
-        if self.engine.holds_features(image_size, session.session_id, index):
-            return Frame(index, width, height, read, read, part, beside)
-        return Frame(index, width, height, self.pool.submit(read).result, read, part, beside)
+        frame = ClipFrame(index, session.size, session.frames.read, lambda image: self.engine.resize(image, image_size),
+                          reference)
+        there = [at for at in wanted if 0 <= at < session.frames.frames_ready]
+        frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there), whole=whole)
+        return frame
 
     # Blocking parts, run in the pool
 

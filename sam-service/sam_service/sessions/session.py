@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from sam_service.core.memory_bank import MemoryBank
+from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.prompts import Prompt
 from sam_service.errors import NotFound
 from sam_service.sessions.events import Events

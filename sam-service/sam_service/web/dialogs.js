@@ -54,8 +54,7 @@ export async function showModel(stopped = () => false) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     return stopped() ? null : showModel(stopped);
   }
-  const { size, image_size: side, source, parameters, quantized, note } = health.model;
-  const shown = size === "nano" ? "nano, embedded" : `SAM 2.1 ${size.replace("_", " ")}`;
+  const { label: shown, image_size: side, source, parameters, quantized, note } = health.model;
   byId("model").hidden = false;
   byId("model").textContent = `${shown} · ${health.device}`;
   byId("model").title = note ? sentence(note) : "Which model answers";

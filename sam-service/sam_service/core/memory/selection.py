@@ -1,0 +1,95 @@
+"""Memory selection: which memories an object's frame sees (SAM 2, Ravi et al., 2024, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sam_service.core.memory.bank import FrameMemory, ObjectMemory
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLayout:
+    """How many memories a network reads for a frame.
+
+    tracked: the last tracked frames, beside all conditioning frames. pointers: frames, this one included, whose object pointers
+    are read; a clip shorter than that counts as that much shorter.
+    """
+
+    tracked: int = 6
+    pointers: int = 16
+
+    def pointers_in(self, num_frames: int) -> int:
+        """Frames whose pointers are read in a clip of `num_frames`."""
+        return min(num_frames, self.pointers)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """The memory of a tracked frame. distance: how many runs of the network it lies before the frame that sees it, 1 for the
+    newest."""
+
+    frame_index: int
+    distance: int
+    memory: FrameMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The memories that one object's frame sees.
+
+    conditioning: all prompted frames. tracked: the last tracked ones in the direction of travel, the oldest first. pointers:
+    memories whose object pointers are read, by signed distance in runs of the network. neighbour: the frame that was passed
+    just before, prompted or tracked, if anything is known of the object there.
+    """
+
+    frame_index: int
+    reverse: bool
+    conditioning: Mapping[int, FrameMemory]
+    tracked: list[TrackedFrame]
+    pointers: list[tuple[float, FrameMemory]]
+    neighbour: FrameMemory | None
+
+    @property
+    def neighbour_index(self) -> int:
+        """The frame that was passed just before."""
+        return neighbour_of(self.frame_index, reverse=self.reverse)
+
+    @property
+    def nearest_conditioning(self) -> FrameMemory:
+        """The prompted frame that lies nearest."""
+        return self.conditioning[min(self.conditioning, key=lambda at: abs(at - self.frame_index))]
+
+
+def neighbour_of(frame_index: int, *, reverse: bool) -> int:
+    """The frame that a propagation passes just before this one."""
+    return frame_index + (1 if reverse else -1)
+
+
+def select(memory: ObjectMemory, frame_index: int, layout: MemoryLayout, *, reverse: bool, num_frames: int,
+           every: int = 1) -> Selection:
+    """Select the memories that a frame sees.
+
+    every: the network runs on multiples of this; the frames between leave no memory (`keyframes.py`).
+    """
+    step = 1 if reverse else -1
+
+    def before(distance: int) -> int:
+        """The `distance`-th frame that the network runs on, counted against the direction of travel."""
+        nearest = (frame_index + step) * -step // every * -step
+        return (nearest + step * (distance - 1)) * every
+
+    pointers: list[tuple[float, FrameMemory]] = [
+        ((at - frame_index) * step / every, entry) for at, entry in memory.conditioning.items()
+        if (at - frame_index) * step >= 0]
+    tracked = []
+    for distance in range(layout.tracked, 0, -1):
+        entry = memory.tracked(before(distance))
+        if entry is not None and not entry.interpolated:
+            tracked.append(TrackedFrame(before(distance), distance, entry))
+    for distance in range(1, layout.pointers_in(num_frames)):
+        entry = memory.tracked(before(distance))
+        if entry is not None and not entry.interpolated:
+            pointers.append((distance, entry))
+    return Selection(frame_index, reverse, memory.conditioning, tracked, pointers,
+                     memory.at(neighbour_of(frame_index, reverse=reverse)))
