@@ -1,4 +1,4 @@
-"""A family of models without a network: an object is what has the colour of the click. For tests of everything around models."""
+"""A family of models without a network: an object is what has the colour of the click. For tests of all around models."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class ColourNetwork:
 
     def _memory(self, pixels: Tensor, colour: Tensor) -> FrameMemory:
         logits = (TOLERANCE - (pixels - colour).abs().amax(dim=-1)) / 10
-        return FrameMemory(logits, object_score=10.0 if (logits > 0).any() else -10.0, iou=0.9, state={"colour": colour.clone()})
+        score = 10.0 if (logits > 0).any() else -10.0
+        return FrameMemory(logits, object_score=score, iou=0.9, state={"colour": colour.clone()})
 
 
 class ColourFamily:

@@ -94,7 +94,7 @@ def test_no_other_place_names_a_size_or_a_family() -> None:
         if place.startswith(OWN_ROOMS):
             continue
         text = path.read_text()
-        named += [f"{place}: {line.strip()}" for line in text.splitlines() if re.search(r"\bnano\b|is_nano", line, re.IGNORECASE)]
+        named += [f"{place}: {line.strip()}" for line in text.splitlines() if re.search(r"\bnano\b|is_nano", line, re.I)]
         if path.suffix == ".py":
             named += [f"{place}: {node.value}" for node in ast.walk(ast.parse(text))
                       if isinstance(node, ast.Constant) and node.value in registry.SIZES]

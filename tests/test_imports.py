@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "sam-service" / "sam_service"
 # What each room may import of ours, besides itself.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "schemas": {"masks", "export"},
-    "settings": set(),
+    "schemas": {"masks", "export", "core"},
+    "settings": {"core"},
     "video": {"errors"},
     "masks": {"errors"},
     "core": {"errors"},
@@ -58,6 +58,19 @@ def test_imports_point_one_way(room: str, path: Path) -> None:
             assert rest.split(".")[0] in ALLOWED[room] | {room}, f"{path.name} imports {name}"
         if top in HEAVY and (room in ALLOWED or top == "torch"):
             assert room in HEAVY[top] or (room, top) == ("cli", "torch"), f"{path.name} imports {name}"
+
+
+def test_settings_and_schemas_take_the_list_of_sizes_and_nothing_else_from_core() -> None:
+    for room, path in modules():
+        if room in ("settings", "schemas"):
+            taken = {name for name in imports(path) if name.startswith("sam_service.core")}
+            assert taken <= {"sam_service.core.models.registry"}
+
+
+def test_opencv_stays_out_of_the_session_engine() -> None:
+    users = {str(path.relative_to(PACKAGE / "core")) for room, path in modules() if room == "core"
+             if "cv2" in {name.split(".")[0] for name in imports(path)}}
+    assert {user for user in users if not user.startswith("models/nano/")} == {"flow.py", "frames.py"}
 
 
 @pytest.mark.parametrize("name", ["sam_service", "sam_service.cli", "sam_service.settings", "sam_service.schemas"])
