@@ -11,8 +11,8 @@ import secrets
 from collections import OrderedDict
 
 from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady
+from sam_service.failures import translate
 from sam_service.sessions.jobs import FrameResult, Job, JobState
-from sam_service.sessions.mishaps import known
 from sam_service.sessions.plan import Plan, PropagationRequest, directed
 from sam_service.sessions.recovery import require_bank
 from sam_service.sessions.render import absent
@@ -124,7 +124,7 @@ class Propagation:
                     async with session.exclusive():
                         await self._go_on(session, job)
             except Exception as error:
-                if known(error) is None:
+                if translate(error) is None:
                     raise
                 logger.warning("job %s does not go on: %s", job.job_id, error)
 

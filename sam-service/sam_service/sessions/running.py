@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from sam_service.core.engine import StepResult
 from sam_service.core.frames import ClipFrame
 from sam_service.errors import EngineError, NotFound, NotReady, QueueFull, ServiceError
+from sam_service.failures import translate
 from sam_service.sessions.events import FrameDone, JobChanged
 from sam_service.sessions.jobs import FrameResult, Job, JobState
-from sam_service.sessions.mishaps import known
 from sam_service.sessions.plan import Plan
 from sam_service.sessions.render import absent, to_record
 from sam_service.sessions.service import SessionService
@@ -57,14 +57,14 @@ class Runner:
                 publishing = asyncio.create_task(self._publish(session, job, turn.frame.index, result))
             state = job.stopped_as
         except Exception as error:
-            state, failure = JobState.FAILED, _told(session, error)
+            state, failure = JobState.FAILED, _failure(session, error)
         try:
             if publishing is not None:
                 await publishing
             if state is not JobState.INTERRUPTED and not job.left:  # those may go on, in the next process if need be
                 await self._sessions.in_pool(lambda: self._sessions.store.end_job(job.job_id, state))
         except Exception as error:
-            state, failure = JobState.FAILED, failure or _told(session, error)
+            state, failure = JobState.FAILED, failure or _failure(session, error)
         finally:
             job.finish(state, failure)
             session.events.tell(JobChanged(job))
@@ -142,10 +142,10 @@ class Runner:
         session.events.tell(FrameDone(job, job.done, result))
 
 
-def _told(session: Session, error: Exception) -> ServiceError:
-    """What a client is told of a failure; what the service does not know goes to the log."""
-    told = known(error)
-    if told is None:
+def _failure(session: Session, error: Exception) -> ServiceError:
+    """The error that a failed job ends with. One that the service does not recognise goes to the log in full."""
+    translated = translate(error)
+    if translated is None:
         logger.error("propagation of session %s failed", session.session_id, exc_info=error)
         return EngineError("the propagation failed; the service's log says why")
-    return told
+    return translated

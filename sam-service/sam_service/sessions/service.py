@@ -21,9 +21,9 @@ from sam_service.core.memory.selection import neighbour_of
 from sam_service.core.memory.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, ServiceError, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
+from sam_service.failures import translate
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
-from sam_service.sessions.mishaps import known
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
@@ -190,7 +190,7 @@ class SessionService:
             try:
                 self.store.touch(session.session_id, now)
             except Exception as error:
-                if known(error) is None:
+                if translate(error) is None:
                     raise
                 logger.warning("a use of session %s could not be noted: %s", session.session_id, error)
 
