@@ -21,7 +21,8 @@ from sam_service.api.bodies import Pace, declared_bytes, pieces
 from sam_service.errors import EngineError, InvalidInput, TooLarge
 from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.schemas import InitializeBody
-from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
+from sam_service.sessions.folder import UPLOAD_PREFIX
+from sam_service.sessions.service import OpenOptions, check_name
 
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10

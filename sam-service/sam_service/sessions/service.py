@@ -22,6 +22,7 @@ from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.failures import translate
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
+from sam_service.sessions.folder import FOLDER_MODE, DataFolder
 from sam_service.sessions.pools import Pools
 from sam_service.sessions.records import SessionRecord
 from sam_service.sessions.session import Session
@@ -35,7 +36,6 @@ from sam_service.video.process import DecodingProcess
 
 logger = logging.getLogger(__name__)
 
-UPLOAD_PREFIX = "upload-"
 FIRST_FRAME_TIMEOUT_S = 60.0
 FRAME_TIMEOUT_S = 600.0
 WAIT_SLICE_S = 1.0
@@ -71,7 +71,7 @@ class OpenOptions:
 class SessionService:
     """All open sessions. Belongs to one event loop; blocking work goes to `pools`, the network's to the engine."""
 
-    def __init__(self, data_dir: Path, store: SessionStore, engine: Engine, limits: Limits,
+    def __init__(self, data: DataFolder, store: SessionStore, engine: Engine, limits: Limits,
                  reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
         self.limits = limits
@@ -79,8 +79,7 @@ class SessionService:
         self.pools = Pools()
         self.pool = self.pools.steps.executor
         self.clock = clock
-        self._folder = data_dir / "sessions"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._data, self._folder = data, data.sessions
         self._admission = Admission(self._folder, reserve)
         self._stopping = False
         self._sessions: dict[str, Session] = {}
@@ -204,19 +203,14 @@ class SessionService:
                            exc_info=None if translate(error) else error)
 
     def restore(self) -> None:
-        """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
-        known: set[str] = set()
-        for record in self.store.sessions():
-            known.add(record.session_id)
+        """Open the sessions of an earlier process; extractions resume. Blocks; called before serving."""
+        records = self.store.sessions()
+        for record in records:
             try:
                 self._sessions[record.session_id] = self._restored(record)
             except Exception:  # one session that cannot be read must not keep the others away
                 logger.exception("session %s cannot be restored; its files are left in %s", record.session_id, self._folder)
-        for folder in self._folder.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
-        for leftover in self._folder.parent.glob(f"{UPLOAD_PREFIX}*"):
-            leftover.unlink()
+        self._data.sweep({record.session_id for record in records})
         if self._sessions:
             logger.info("%d sessions restored", len(self._sessions))
 
@@ -303,7 +297,7 @@ class SessionService:
     def _create(self, session_id: str, name: str, options: OpenOptions, image_size: int, path: Path | None,
                 upload: Path | None) -> Session:
         folder = self._folder / session_id
-        folder.mkdir()
+        folder.mkdir(mode=FOLDER_MODE)
         if upload is not None:
             path = folder / "video"
             shutil.move(upload, path)
@@ -328,7 +322,8 @@ class SessionService:
     def _restored(self, record: SessionRecord) -> Session:
         folder = self._folder / record.session_id
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            leftover.unlink()
+            if leftover.is_file():
+                leftover.unlink()
         session = self._session(record, folder, FrameStore.open(folder / "frames"), MemoryState.STORED)
         session.replay(self.store.prompts(record.session_id))
         session.extraction.start()

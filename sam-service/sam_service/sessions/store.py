@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from sam_service.errors import StoreUnusable
+from sam_service.failures import translate
 from sam_service.sessions.records import JobRecord, MaskRecord, PromptKind, PromptRecord, SessionRecord
 
 try:
@@ -88,22 +90,32 @@ class SqliteStore:
     their own: in WAL mode neither waits for the other. Reads of a whole session take milliseconds for thousands of masks, and
     each has its own connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, before_creating: Callable[[], None] = lambda: None) -> None:
+        """before_creating: called before the tables of a new database are made. Raises StoreUnusable."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._owner = _claim(path)
         self._lock, self._reading = threading.Lock(), threading.Lock()
+        _close_to_others(path)
         self._db = self._reader = sqlite3.connect(path, check_same_thread=False)
         try:
-            self._prepare(path)
+            self._prepare(path, before_creating)
             self._reader = _connect_to_read(path)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise translate(error) or StoreUnusable(f"{path} cannot be used: {error}") from error
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, path: Path) -> None:
-        """Make the tables, or bring those of an earlier version up to date. Raises StoreUnusable."""
+    def _prepare(self, path: Path, before_creating: Callable[[], None]) -> None:
+        """Make the tables, or bring those of an earlier version up to date."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "sessions" not in tables:
+            raise StoreUnusable(f"{path} is not a database of this service; it has the tables {', '.join(sorted(tables)[:5])}")
+        if version == 0:
+            before_creating()
         if not 0 <= version <= FORMAT:
             raise StoreUnusable(f"{path} has format {version}, of a later version of this service; this one reads formats up "
                                 f"to {FORMAT}")
@@ -274,6 +286,14 @@ class SqliteSnapshot:
         self._db.close()
 
 
+def _close_to_others(path: Path) -> None:
+    """Make the database's file if it is missing, for nobody but its owner; SQLite makes the files beside it alike."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with contextlib.suppress(OSError):  # another user's
+            file.chmod(0o600)
+
+
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     """A connection on which each statement sees what was last committed, unless a transaction is begun."""
     database = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, check_same_thread=False)
@@ -283,7 +303,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _claim(path: Path) -> BinaryIO:
     """Be the only process that uses a store, until the file that this returns is closed. Raises StoreUnusable."""
-    owner = path.with_suffix(".lock").open("wb")
+    owner = os.fdopen(os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "wb")
     if fcntl is not None:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
