@@ -171,7 +171,15 @@ def _serve(options: argparse.Namespace) -> int:
     import cv2
     import torch
 
+    from sam_service.errors import StoreUnusable
     from sam_service.server import Server
+    from sam_service.sessions.folder import DataFolder
+    try:
+        DataFolder(settings.sam2_data_dir.resolve())
+    except StoreUnusable as error:
+        print(error.message, file=sys.stderr)
+        return Exit.NOT_STARTED
+    os.umask(0o077)  # what the service writes is closed to other users
     torch.set_num_interop_threads(settings.torch_num_interop_threads)
     cv2.setNumThreads(1)  # frames are read, resized and encoded side by side already
     server = Server(settings, restart_when_hung=True)

@@ -176,7 +176,7 @@ HANGING = """
     from pathlib import Path
     settings = Settings(_env_file=None, port={port}, sam2_data_dir=Path(sys.argv[1]), step_timeout_s=2)
     server = Server(settings, restart_when_hung=True)
-    marker = Path(sys.argv[1]) / "hung"
+    marker = Path(sys.argv[1]).with_name("hung")
     def hang():
         services = server._app.state.services
         while not services.engine.ready:

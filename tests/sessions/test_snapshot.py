@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam_service.sessions.store import MaskRecord, SessionRecord, SqliteStore
+from sam_service.sessions.records import MaskRecord, SessionRecord
+from sam_service.sessions.store import SqliteStore
 
 
 def masks(score: float, frames: range) -> list[MaskRecord]:

@@ -29,6 +29,7 @@ from sam_service.core.speedups import Speedups
 from sam_service.core.threads import usable_cpus
 from sam_service.sessions.admission import Reserve
 from sam_service.sessions.exporting import Exporting
+from sam_service.sessions.folder import DataFolder
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
@@ -92,9 +93,9 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
 
 
 def build_services(settings: Settings, process_restarts: int = 0, stopping: asyncio.Event | None = None) -> Services:
-    """Wire the use cases from the settings; starts nothing. stopping: set once the service stops."""
+    """Wire the use cases from the settings; starts nothing. stopping: set once the service stops. Raises StoreUnusable."""
     threads = settings.torch_num_threads or usable_cpus()
-    data_dir = settings.sam2_data_dir.resolve()
+    data = DataFolder(settings.sam2_data_dir.resolve())
     min_free_bytes = settings.min_free_disk_mb << 20
     engine = Engine(EngineOptions(
         size=settings.sam2_model_size, image_size=settings.sam2_image_size,
@@ -103,7 +104,7 @@ def build_services(settings: Settings, process_restarts: int = 0, stopping: asyn
         device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, precision=settings.sam2_precision,
         speedups=Speedups(settings.sam2_quantize, settings.sam2_compile, settings.sam2_memory_share),
         track_every=settings.sam2_track_every, threads=threads,
-        cache_bytes=settings.feature_cache_mb << 20, feature_dir=data_dir / "features",
+        cache_bytes=settings.feature_cache_mb << 20, feature_dir=data.path / "features",
         disk_bytes=settings.feature_disk_mb << 20, min_free_bytes=min_free_bytes, max_queued=settings.max_queued_steps,
         max_image_size=settings.max_image_size))
     limits = Limits(
@@ -113,7 +114,8 @@ def build_services(settings: Settings, process_restarts: int = 0, stopping: asyn
         ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20,
         video=VideoLimits(min_free_bytes=min_free_bytes))
     reserve = Reserve(min_free_bytes, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
-    sessions = SessionService(data_dir, SqliteStore(data_dir / "sessions.sqlite"), engine, limits, reserve)
+    store = SqliteStore(data.database, before_creating=data.keep_sessions)
+    sessions = SessionService(data, store, engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions), threads,
                     process_restarts, stopping or asyncio.Event())
 

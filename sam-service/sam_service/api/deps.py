@@ -35,11 +35,11 @@ class Services:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def begin_stop(self) -> None:
-        """The process is about to end: refuse new work, stop what runs within a frame, to go on in the next process."""
+        """The process is about to end: refuse new work, and pause what runs within a frame, for the next process to resume."""
         self.stopping.set()
         self.engine.refuse()
         self.sessions.begin_stop()
-        self.propagation.interrupt_all()
+        self.propagation.begin_stop()
         self.exporting.begin_stop()
 
 

@@ -1,4 +1,4 @@
-"""The WebSocket on which a session tells what happens in it."""
+"""The WebSocket on which a session's events are published."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ async def session_events(socket: WebSocket, session_id: Annotated[str, Path(max_
 
 
 async def _serve(socket: WebSocket, services: Services, session: Session, mask_format: MaskFormat) -> None:
-    """Tell and listen, until either side ends it."""
-    talk = asyncio.create_task(_tell(socket, services, session, mask_format))
+    """Publish and listen, until either side ends it."""
+    publish = asyncio.create_task(_publish(socket, services, session, mask_format))
     listen = asyncio.create_task(_listen(socket, services, session))
     try:
-        await asyncio.wait({talk, listen}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({publish, listen}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (talk, listen):
+        for task in (publish, listen):
             task.cancel()
-        results = await asyncio.gather(talk, listen, return_exceptions=True)
+        results = await asyncio.gather(publish, listen, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result
 
 
-async def _tell(socket: WebSocket, services: Services, session: Session, mask_format: MaskFormat) -> None:
+async def _publish(socket: WebSocket, services: Services, session: Session, mask_format: MaskFormat) -> None:
     with session.events.watch() as watcher:
         await _hello(socket, services, session)
         extracted = _extraction(session)
@@ -85,7 +85,7 @@ async def _tell(socket: WebSocket, services: Services, session: Session, mask_fo
                     pass
                 case events.PromptAnswered() | events.FrameDone():
                     render = functools.partial(_masks, session, event, mask_format)
-                    await _send(socket, session, *await services.sessions.in_pool(render))
+                    await _send(socket, session, *await services.sessions.pools.rendering.run(render))
                 case _:
                     await _send(socket, session, *_state(session, event))
 

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from sam_service import errors
+from sam_service.failures import translate
 from sam_service.schemas import FieldError, Problem
-from sam_service.sessions.mishaps import known
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +87,15 @@ def install(app: FastAPI) -> None:
     async def on_leaving(_: Request, error: ClientDisconnect) -> JSONResponse:
         return respond(_problem(400, "client_left", "the client went away before its body was here"))
 
-    async def on_mishap(_: Request, error: Exception) -> JSONResponse:
-        told = known(error)
-        if told is None:
+    async def on_system_failure(_: Request, error: Exception) -> JSONResponse:
+        translated = translate(error)
+        if translated is None:
             raise error
-        logger.error("answering %s: %s", told.code, error)
-        return respond(problem_of(told))
+        logger.error("answering %s: %s", translated.code, error)
+        return respond(problem_of(translated))
 
     for kind in (OSError, MemoryError, RuntimeError, sqlite3.Error):
-        app.add_exception_handler(kind, on_mishap)
+        app.add_exception_handler(kind, on_system_failure)
 
     @app.exception_handler(Exception)
     async def on_bug(_: Request, error: Exception) -> JSONResponse:

@@ -20,7 +20,7 @@ from sam_service.schemas import (
     RemoveObject,
 )
 from sam_service.sessions.prompts import PromptInput
-from sam_service.sessions.store import MaskRecord
+from sam_service.sessions.records import MaskRecord
 
 router = APIRouter(tags=["prompts"])
 
@@ -73,4 +73,4 @@ def _changed(services: Services, session_id: str, cleared: int) -> Changed:
 
 
 async def _answer(services: Services, session_id: str, record: MaskRecord, mask_format: MaskFormat) -> ObjectMask:
-    return await services.sessions.in_pool(lambda: views.object_mask(session_id, record, mask_format))
+    return await services.sessions.pools.rendering.run(lambda: views.object_mask(session_id, record, mask_format))

@@ -38,8 +38,8 @@ async def propagate(body: Propagate, request: Request, services: ServicesDep, la
     """Get every object's mask on every frame.
 
     `Accept: application/json` answers once, `application/x-ndjson` a line for each event as it happens, `text/event-stream`
-    the same as server-sent events. A client that goes away cancels its propagation and what was computed stays stored; the
-    same request with `Last-Event-ID` goes on where it was. A `background` job goes on without its client.
+    the same as server-sent events. A client that disconnects stops its propagation and what was computed stays stored; the
+    same request with `Last-Event-ID` resumes it. A `background` job goes on without its client.
     """
     form = _form(request.headers.get("accept", "*/*"))
     after = None
@@ -90,17 +90,14 @@ async def job_events(job_id: JobPath, services: ServicesDep, last_event_id: Last
 async def cancel(job_id: JobPath, services: ServicesDep) -> JobInfo:
     """Stop a propagation within a frame. What was computed stays stored; cancelling again is no error."""
     job = services.propagation.job(job_id)
-    job.cancel()
-    await job.wait()
+    await services.propagation.cancel(job)
     return views.job_info(job)
 
 
 @router.post("/sessions/{session_id}/cancel", summary="Cancel what runs on a session")
 async def cancel_session(session_id: SessionPath, services: ServicesDep) -> Cancelled:
     """Stop the propagation of a session within a frame. What was computed stays stored; it is no error if nothing runs."""
-    jobs = services.propagation.cancel_all(session_id)
-    for running in jobs:
-        await running.wait()
+    jobs = await services.propagation.cancel_all(session_id)
     return Cancelled(session_id=session_id, cancelled=[running.job_id for running in jobs])
 
 

@@ -52,7 +52,7 @@ async def ready(services: ServicesDep) -> JSONResponse:
 @router.get("/models", summary="Which models there are", response_model=Models)
 async def models(services: ServicesDep) -> dict[str, Any]:
     """Every size, which of them are on this machine, and which one answers."""
-    return {"current": _current(services), "models": await services.sessions.in_pool(services.engine.models)}
+    return {"current": _current(services), "models": await services.sessions.pools.rendering.run(services.engine.models)}
 
 
 def _current(services: Services) -> str:

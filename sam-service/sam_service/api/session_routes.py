@@ -17,8 +17,8 @@ from sam_service.masks.encode import MaskFormat
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
 from sam_service.schemas import MAX_ID, FrameMasks, InitializeBody, Initialized, SessionInfo, SessionList, Tracks
-from sam_service.sessions.jobs import FrameResult
 from sam_service.sessions.paths import resolve_video
+from sam_service.sessions.records import FrameResult
 from sam_service.sessions.render import as_rle
 from sam_service.sessions.session import Session
 
@@ -78,8 +78,8 @@ async def frame(session_id: SessionPath, frame_idx: FrameNumber, services: Servi
     session = services.sessions.get(session_id)
     await services.sessions.require_frame(session, frame_idx)
     try:
-        data = await services.sessions.in_pool(lambda: session.frames.jpeg(frame_idx) if width is None
-                                              else session.frames.thumbnail(frame_idx, width))
+        data = await services.sessions.pools.rendering.run(
+            lambda: session.frames.jpeg(frame_idx) if width is None else session.frames.thumbnail(frame_idx, width))
     except FrameUnreadable:
         services.sessions.get(session_id)  # deleted while it was read: then there is no such session
         raise
@@ -97,14 +97,14 @@ async def frame_masks(session_id: SessionPath, frame_idx: FrameNumber, services:
         masks = tuple(services.sessions.store.masks(session_id, frame_idx))
         return views.frame_masks(session_id, FrameResult(frame_idx, session.frames.timestamp_s(frame_idx), masks), mask_format)
 
-    return await services.sessions.in_pool(render)
+    return await services.sessions.pools.rendering.run(render)
 
 
 @router.get("/sessions/{session_id}/tracks", summary="All objects over time")
 async def tracks(session_id: SessionPath, services: ServicesDep) -> Tracks:
     """Each object's scores and area on all frames that have a mask of it, for timelines and charts."""
     session = services.sessions.get(session_id)
-    return await services.sessions.in_pool(lambda: views.tracks(session, services.sessions.store.masks(session_id)))
+    return await services.sessions.pools.rendering.run(lambda: views.tracks(session, services.sessions.store.masks(session_id)))
 
 
 @router.get("/sessions/{session_id}/masks/{frame_idx}/{object_id}", summary="A stored mask", response_class=Response,
@@ -117,7 +117,7 @@ async def mask(session_id: SessionPath, frame_idx: FrameNumber, object_id: Objec
     if record is None:
         raise NotFound(f"object {object_id} has no mask on frame {frame_idx} yet; propagate first", field="frame_idx",
                        code="no_mask")
-    data = await services.sessions.in_pool(lambda: encode_png(decode_rle(as_rle(record))))
+    data = await services.sessions.pools.rendering.run(lambda: encode_png(decode_rle(as_rle(record))))
     return Response(data, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
 

@@ -1,4 +1,4 @@
-"""A job's frames on their way to one client: in one answer, or event by event. A client that leaves cancels its job."""
+"""A job's frames on their way to one client: in one answer, or event by event. A client that disconnects pauses its job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from sam_service.api.problems import problem_of
 from sam_service.errors import Conflict, NotReady
 from sam_service.masks.encode import MaskFormat
 from sam_service.schemas import FrameMasks, Propagated
-from sam_service.sessions.jobs import FrameResult, Job, JobState
+from sam_service.sessions.jobs import Job
+from sam_service.sessions.records import FrameResult
+from sam_service.sessions.states import JobState
 
 KEEP_ALIVE_S = 15.0
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -26,7 +28,7 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 async def collect(request: Request, services: Services, job: Job, mask_format: MaskFormat) -> bytes:
     """The whole propagation as one JSON document. Raises what ended it early."""
     frames = []
-    with _cancelled_by_leaving(request, job):
+    with _reading(request, job):
         async for result in job.follow():
             frames.append(await _render(services, job, result, mask_format))
     if job.error is not None:
@@ -34,16 +36,16 @@ async def collect(request: Request, services: Services, job: Job, mask_format: M
     if job.state is JobState.INTERRUPTED:
         raise NotReady(f"the service is stopping; {len(frames)} frames were computed and are stored", code="stopping",
                        retry_after_s=10)
-    if job.state is JobState.CANCELLED:
+    if job.public_state == JobState.CANCELLED:
         raise Conflict(f"the propagation was cancelled after {len(frames)} frames, which are stored", code="cancelled")
     answer = Propagated(session_id=job.session_id, num_frames=len(frames), frames=frames,
                         elapsed_s=round(job.elapsed_s, 4), frames_per_second=round(job.frames_per_second, 3))
-    return await services.sessions.in_pool(lambda: answer.model_dump_json().encode())
+    return await services.sessions.pools.rendering.run(lambda: answer.model_dump_json().encode())
 
 
 async def ndjson(request: Request, services: Services, job: Job, mask_format: MaskFormat) -> AsyncIterator[bytes]:
     """The propagation as lines: `start`, a `frame` each, then `end` or `error`."""
-    with _cancelled_by_leaving(request, job):
+    with _reading(request, job):
         async for _, event in events(services, job, mask_format):
             yield to_json(event) + b"\n"
 
@@ -51,13 +53,13 @@ async def ndjson(request: Request, services: Services, job: Job, mask_format: Ma
 async def sse(request: Request, services: Services, job: Job, mask_format: MaskFormat,
               after: int | None) -> AsyncIterator[bytes]:
     """The propagation as server-sent events, from the one after number `after` on."""
-    with _cancelled_by_leaving(request, job):
+    with _reading(request, job):
         async for chunk in watch_sse(services, job, mask_format, after):
             yield chunk
 
 
 async def watch_sse(services: Services, job: Job, mask_format: MaskFormat, after: int | None) -> AsyncIterator[bytes]:
-    """The same for one whose leaving stops nothing. Where nothing happens, a comment keeps the connection open."""
+    """Like `sse`, but a disconnect does not pause the job. Where nothing happens, a comment keeps the connection open."""
     source = events(services, job, mask_format, after)
     pending = asyncio.ensure_future(anext(source, None))
     try:
@@ -94,17 +96,17 @@ async def events(services: Services, job: Job, mask_format: MaskFormat,
         yield done + 1, {"event": "error", "done": done, "frame_idx": job.at,
                          **problem_of(job.error).model_dump(exclude_none=True)}
     else:
-        yield done + 1, {"event": "end", "state": job.state, "done": done, "total": job.total,
+        yield done + 1, {"event": "end", "state": job.public_state, "done": done, "total": job.total,
                          "elapsed_s": round(job.elapsed_s, 4), "frames_per_second": round(job.frames_per_second, 3)}
 
 
 async def _render(services: Services, job: Job, result: FrameResult, mask_format: MaskFormat) -> FrameMasks:
-    return await services.sessions.in_pool(lambda: views.frame_masks(job.session_id, result, mask_format))
+    return await services.sessions.pools.rendering.run(lambda: views.frame_masks(job.session_id, result, mask_format))
 
 
 @contextlib.contextmanager
-def _cancelled_by_leaving(request: Request, job: Job) -> Iterator[None]:
-    """Be a reader of the job, until the client disconnects or whatever reads the job is itself ended."""
+def _reading(request: Request, job: Job) -> Iterator[None]:
+    """Count as a reader of the job, until the client disconnects or the block ends."""
     job.readers += 1
     leave = _once(job.leave)
 
@@ -123,5 +125,5 @@ def _cancelled_by_leaving(request: Request, job: Job) -> Iterator[None]:
 
 def _once(run: Callable[[], None]) -> Callable[[], None]:
     """`run`, which does nothing from the second call on."""
-    left = [run]
-    return lambda: left.pop()() if left else None
+    calls = [run]
+    return lambda: calls.pop()() if calls else None

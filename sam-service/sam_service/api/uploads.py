@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,16 +18,18 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sam_service.api.bodies import Pace, declared_bytes, pieces
-from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull, TooLarge
+from sam_service.errors import EngineError, InvalidInput, TooLarge
+from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.schemas import InitializeBody
-from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
+from sam_service.sessions.folder import UPLOAD_PREFIX
+from sam_service.sessions.service import OpenOptions, check_name
 
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10
 MAX_FIELDS, MAX_FIELD_BYTES = 16, 1024
 UTF_8 = b"utf-8"
+NO_ROOM = "there is no room on the disk for the upload"
 OPTION_FIELDS = ("start_frame", "max_frames", "frame_stride", "image_size")
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ async def receive_upload(request: Request, folder: Path, limits: UploadLimits,
         raise too_large
     form = _Form(request.headers.get("content-type", ""))
     _check_room(folder, limits.min_free_bytes + declared)
-    with _no_room_told():
+    with _storing():
         descriptor, created = tempfile.mkstemp(dir=folder, prefix=UPLOAD_PREFIX)
     path = Path(created)
     try:
@@ -211,26 +212,22 @@ async def _write(target: IO[bytes], data: bytes, folder: Path, min_free_bytes: i
 def _write_all(target: IO[bytes], data: bytes, folder: Path, min_free_bytes: int) -> None:
     _check_room(folder, min_free_bytes)
     rest = memoryview(data)
-    with _no_room_told():
+    with _storing():
         while rest:
             rest = rest[target.write(rest):]
 
 
 def _check_room(folder: Path, needed: int) -> None:
     if shutil.disk_usage(folder).free < needed:
-        raise _no_room()
-
-
-def _no_room() -> ServiceError:
-    return StorageFull("there is no room on the disk for the upload", retry_after_s=30)
+        raise disk_full(NO_ROOM)
 
 
 @contextlib.contextmanager
-def _no_room_told() -> Iterator[None]:
-    """A full disk is told as one, another failure of the disk as the service's own."""
+def _storing() -> Iterator[None]:
+    """Raise StorageFull for a full disk, EngineError for another failure of the disk."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise _no_room() from error
-        raise EngineError("the upload could not be stored", code="storage_failed") from error
+        if is_disk_full(error):
+            raise disk_full(NO_ROOM) from error
+        raise translate(error) or EngineError("the upload could not be stored", code="storage_failed") from error

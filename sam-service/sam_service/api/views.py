@@ -19,10 +19,10 @@ from sam_service.schemas import (
     Track,
     Tracks,
 )
-from sam_service.sessions.jobs import FrameResult, Job
+from sam_service.sessions.jobs import Job
+from sam_service.sessions.records import FrameResult, MaskRecord
 from sam_service.sessions.render import as_rle, to_format
 from sam_service.sessions.session import Session
-from sam_service.sessions.store import MaskRecord
 
 
 def initialized(services: Services, session: Session) -> Initialized:
@@ -47,7 +47,7 @@ def extraction_status(session: Session) -> str:
 
 async def session_info(services: Services, session: Session) -> SessionInfo:
     """A session's whole state."""
-    masked = await services.sessions.in_pool(lambda: services.sessions.store.masked_frames(session.session_id))
+    masked = await services.sessions.pools.rendering.run(lambda: services.sessions.store.masked_frames(session.session_id))
     error = session.frames.error
     return SessionInfo(
         **dict(initialized(services, session)), video_name=session.record.video_name, created_at=session.record.created_at,
@@ -87,7 +87,7 @@ def job_info(job: Job) -> JobInfo:
     error = None
     if job.error is not None:
         error = problem_of(job.error).model_dump(exclude_none=True) | {"frame_idx": job.at}
-    return JobInfo(job_id=job.job_id, session_id=job.session_id, state=job.state, done=job.done, total=job.total,
+    return JobInfo(job_id=job.job_id, session_id=job.session_id, state=job.public_state, done=job.done, total=job.total,
                    frames_per_second=round(job.frames_per_second, 3), elapsed_s=round(job.elapsed_s, 4), error=error)
 
 

@@ -107,7 +107,7 @@ class Engine:
         self.worker.submit(self._load)
 
     def refuse(self) -> None:
-        """Refuse new work from now on; what is queued is still done."""
+        """Refuse new work from now on; what is queued is still done, and so is what it needs of the engine."""
         self._stopping = True
 
     def stop(self, timeout_s: float | None = None) -> None:
@@ -130,16 +130,20 @@ class Engine:
     @property
     def identity(self) -> str:
         """What tells this network's memories from another's."""
-        info = self.require_ready()
+        info = self.require_model()
         return f"{info.size} {info.source} {info.parameters}"
 
     def require_ready(self) -> RunningModel:
-        """The model's description. Raises NotReady while it loads, or the service stops, and ModelUnavailable when it could
+        """The model's description, for new work. Raises as `require_model`, and NotReady while the service stops."""
+        if self._stopping and self.failure is None:
+            raise NotReady("the service is stopping", code="stopping", retry_after_s=10)
+        return self.require_model()
+
+    def require_model(self) -> RunningModel:
+        """The model's description, for work that was let in. Raises NotReady while it loads, and ModelUnavailable when it could
         not be had."""
         if self.failure is not None:
             raise copy.copy(self.failure)  # a raised exception collects tracebacks; this one is raised often
-        if self._stopping:
-            raise NotReady("the service is stopping", code="stopping", retry_after_s=10)
         if self.info is None:
             raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
         return self.info

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull
 from sam_service.export.clip import Clip, Options
 from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.video.decoder import Decoder
 
 TEMPORARY_PREFIX = "export-"
@@ -43,9 +43,9 @@ def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alph
             while piece := file.read(PIECE_BYTES):
                 yield piece
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise _full() from None
-        raise EngineError("the video could not be written", code="export_failed") from error
+        raise translate(error) or EngineError("the video could not be written", code="export_failed") from error
     finally:
         path.unlink(missing_ok=True)
 
@@ -74,5 +74,4 @@ def _check(path: Path, num_frames: int) -> None:
 
 
 def _full() -> StorageFull:
-    return StorageFull("the video could not be written whole: the service's disk is full; delete sessions or try later",
-                       retry_after_s=60)
+    return disk_full("the video could not be written whole: the service's disk is full; delete sessions or try later")

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from sam_service.errors import MemoryFull
-from sam_service.sessions.mishaps import RETRY_AFTER_S, disk_full
+from sam_service.failures import RETRY_AFTER_S, disk_full
 
 
 @dataclass(frozen=True, slots=True)

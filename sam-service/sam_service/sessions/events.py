@@ -1,4 +1,4 @@
-"""What happens in a session, told to whoever watches it. Nobody who watches slowly holds up the work."""
+"""What happens in a session, published to all who watch it. A slow watcher holds up nobody."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sam_service.sessions.jobs import FrameResult, Job
-from sam_service.sessions.store import MaskRecord
+from sam_service.sessions.jobs import Job
+from sam_service.sessions.records import FrameResult, MaskRecord
 
 MAX_WAITING = 256
 
@@ -58,32 +58,32 @@ class SessionDeleted:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Events were left out, since they were not fetched in time: the whole state has to be looked at again."""
+    """Events were dropped, since they were not fetched in time: read the whole state again."""
 
 
 Event = ObjectsChanged | PromptAnswered | JobChanged | FrameDone | ExportProgress | SessionDeleted | Missed
 
 
 class Watcher:
-    """One who watches. Holds at most MAX_WAITING events; beyond that all are given up for one `Missed`."""
+    """One who watches. Holds at most MAX_WAITING events; beyond that all are dropped for one `Missed`."""
 
     def __init__(self) -> None:
         self._waiting: list[Event] = []
-        self._told = asyncio.Event()
+        self._arrived = asyncio.Event()
 
-    def tell(self, event: Event) -> None:
-        """Take an event."""
+    def put(self, event: Event) -> None:
+        """Queue an event for the watcher."""
         if len(self._waiting) >= MAX_WAITING:
             self._waiting = [Missed()]
         self._waiting.append(event)
-        self._told.set()
+        self._arrived.set()
 
     async def next(self, timeout_s: float) -> Event | None:
         """The next event, or None when there is none within `timeout_s` seconds."""
         if not self._waiting:
-            self._told.clear()
+            self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), timeout_s)
+                await asyncio.wait_for(self._arrived.wait(), timeout_s)
         return self._waiting.pop(0) if self._waiting else None
 
 
@@ -98,10 +98,10 @@ class Events:
         """Whether anybody watches."""
         return bool(self._watchers)
 
-    def tell(self, event: Event) -> None:
-        """Tell everybody who watches."""
+    def publish(self, event: Event) -> None:
+        """Hand an event to everybody who watches."""
         for watcher in self._watchers:
-            watcher.tell(event)
+            watcher.put(event)
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[Watcher]:

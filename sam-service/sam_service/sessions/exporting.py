@@ -66,7 +66,7 @@ class Exporting:
         first, last = await self._range(session, request)
         if self.running >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
-        snapshot = await self.sessions.in_pool(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
+        snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
         return Export(self, session, request, _clip(session, request, chosen, first, last, snapshot), snapshot)
 
     def begin_stop(self) -> None:
@@ -176,7 +176,7 @@ class Export:
 
     def _tell(self) -> None:
         self._told_at = asyncio.get_running_loop().time()
-        self._session.events.tell(ExportProgress(self._format, self._clip.done, self._clip.num_frames, self._state))
+        self._session.events.publish(ExportProgress(self._format, self._clip.done, self._clip.num_frames, self._state))
 
 
 def _check_options(request: ExportRequest) -> None:

@@ -9,38 +9,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from sam_service.errors import ServiceError
 from sam_service.sessions.plan import Plan
-from sam_service.sessions.store import MaskRecord
-
-
-class JobState(StrEnum):
-    """How far a job is."""
-
-    RUNNING = "running"
-    DONE = "done"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """All objects' masks on one frame. timestamp_s: seconds from the start of the video."""
-
-    frame_index: int
-    timestamp_s: float
-    masks: tuple[MaskRecord, ...]
+from sam_service.sessions.records import FrameResult
+from sam_service.sessions.states import AT_WORK, JOB_FOLLOWERS, STOPPED_AS, JobState, follow
 
 
 @dataclass(slots=True)
 class Job:
     """One propagation. total: frames it will compute, by the best knowledge so far. at: the frame in work, or the last one.
 
-    left: it was stopped for no other reason than that its last reader went away, or its process. background: it needs no
-    reader. attempts: processes that took it up. first_kept: results before this one were let go.
+    readers: clients that stop it by leaving. background: it needs no reader. attempts: processes that took it up. first_kept:
+    results before this one were let go.
     """
 
     job_id: str
@@ -55,10 +36,7 @@ class Job:
     at: int | None = None
     results: list[FrameResult] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
-    cancel_requested: bool = False
-    interrupted: bool = False
     readers: int = 0
-    left: bool = False
     first_kept: int = 0
     started_at: float = field(default_factory=time.monotonic)
     finished_at: float | None = None
@@ -66,15 +44,30 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether frames are still to come."""
-        return self.state is JobState.RUNNING
+        """Whether it is at work: frames are still to come, or it stops within a frame."""
+        return self.state in AT_WORK
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop and has not stopped yet."""
+        return self.running and self.state is not JobState.RUNNING
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it is paused, or about to be."""
+        return self.state in (JobState.PAUSING, JobState.PAUSED)
+
+    @property
+    def public_state(self) -> str:
+        """The state's name in the API: running, done, cancelled, failed or interrupted."""
+        if self.running:
+            return JobState.RUNNING
+        return JobState.CANCELLED if self.state is JobState.PAUSED else self.state
 
     @property
     def stopped_as(self) -> JobState:
-        """The state of a job whose frames have come to their end, or to a stop."""
-        if not self.cancel_requested:
-            return JobState.DONE
-        return JobState.INTERRUPTED if self.interrupted else JobState.CANCELLED
+        """What a job at work becomes when its frames come to their end, or to a stop."""
+        return STOPPED_AS[self.state]
 
     @property
     def elapsed_s(self) -> float:
@@ -90,39 +83,44 @@ class Job:
         """Publish a frame."""
         self.results.append(result)
         self.done += 1
-        self._tell()
+        self._notify()
 
     def finish(self, state: JobState, error: ServiceError | None = None) -> None:
-        """Publish the end."""
-        self.state, self.error = state, error
-        self.left = self.left and state is JobState.CANCELLED
+        """Publish the end, or the pause."""
+        self._become(state)
+        self.error = error
         if state is JobState.DONE:
             self.total = self.done
         self.finished_at = time.monotonic()
-        self._tell()
+        self._notify()
 
     def cancel(self) -> None:
-        """Ask the job to stop; the frame in work is still finished and stored."""
-        self.cancel_requested, self.left = True, False
+        """Ask the job to stop for good; the frame in work is still finished and stored. A paused job is cancelled at once, one
+        that has ended stays as it is."""
+        if self.state in (JobState.RUNNING, JobState.PAUSING, JobState.INTERRUPTING):
+            self._become(JobState.CANCELLING)
+        elif self.state is JobState.PAUSED:
+            self._become(JobState.CANCELLED)
 
     def interrupt(self) -> None:
-        """The process ends: stop, to go on in the next one. A job that is cancelled already stays so."""
-        if not self.cancel_requested or self.left:
-            self.cancel_requested = self.interrupted = True
-
-    def start_over(self) -> None:
-        """Forget what a job that was stopped has done."""
-        self.results, self.done, self.first_kept = [], 0, 0
+        """The process stops: stop within a frame, to be resumed by the next process. What was cancelled stays cancelled."""
+        if self.state in (JobState.RUNNING, JobState.PAUSING):
+            self._become(JobState.INTERRUPTING)
 
     def leave(self) -> None:
-        """A reader goes away. Without another one the job stops, and goes on if the reader comes back."""
+        """A reader disconnects. Without another one the job pauses, unless it is a background job."""
         self.readers -= 1
-        if self.running and self.readers == 0 and not (self.cancel_requested or self.background):
-            self.cancel_requested = self.left = True
+        if self.state is JobState.RUNNING and self.readers == 0 and not self.background:
+            self._become(JobState.PAUSING)
 
-    def reopen(self) -> None:
-        """A job that was stopped runs again."""
-        self.state, self.error, self.cancel_requested, self.left = JobState.RUNNING, None, False, False
+    def start_over(self) -> None:
+        """Drop what a paused job has done: its memory was rebuilt from the prompts alone."""
+        self.results, self.done, self.first_kept = [], 0, 0
+
+    def resume(self) -> None:
+        """A paused job runs again."""
+        self._become(JobState.RUNNING)
+        self.error = None
         if self.finished_at is not None:
             self.started_at += time.monotonic() - self.finished_at
             self.finished_at = None
@@ -155,6 +153,9 @@ class Job:
             else:
                 await self._changed.wait()
 
-    def _tell(self) -> None:
+    def _become(self, state: JobState) -> None:
+        self.state = follow(self.state, state, JOB_FOLLOWERS)
+
+    def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

@@ -1,7 +1,7 @@
-"""Use cases around prompts: add an object, refine it, name it, remove it, take prompts back.
+"""Use cases around prompts: add an object, refine it, name it, remove it, clear prompts.
 
-Each takes the session's lock, writes the prompt down, acts on it and stores the mask. What cannot be acted on is struck out of
-the log again, so that a refused or failed prompt leaves the session as it was.
+Each waits for its frame, takes the session's lock, writes the prompt down, applies it and stores the mask. What cannot be
+applied is struck out of the log again, so that a refused or failed prompt leaves the session as it was.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from sam_service.errors import Conflict, InvalidPrompt, TooLarge
 from sam_service.sessions.events import ObjectsChanged, PromptAnswered
 from sam_service.sessions.labels import Label, check_color, check_name
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
-from sam_service.sessions.recovery import answer, forget, require_bank, take_back
+from sam_service.sessions.records import MaskRecord, PromptKind
+from sam_service.sessions.recovery import exclusive
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
-from sam_service.sessions.store import MaskRecord, PromptKind
+from sam_service.sessions.states import MemoryState
+from sam_service.sessions.steps import PromptedFrame, apply_prompt, clear_prompt, prepare, remove_object
 
 
 class Prompting:
@@ -34,10 +36,11 @@ class Prompting:
         if name is not None:
             name = check_name(name)
         await self._sessions.require_frame(session, frame_index)
-        prompt = await self._sessions.in_pool(lambda: check_prompt(raw, *session.size))
+        prompt = await self._sessions.pools.rendering.run(lambda: check_prompt(raw, *session.size))
         if not is_positive(prompt):
             raise InvalidPrompt("an object's first prompt needs a positive point (label 1), a box or a mask", field="labels")
-        async with session.exclusive():
+        frame = await prepare(self._sessions, session, frame_index)
+        async with exclusive(self._sessions, session):
             if object_id is None:
                 object_id = session.free_object_id()
             elif object_id in session.prompts:
@@ -46,10 +49,11 @@ class Prompting:
             if len(session.prompts) >= self._sessions.limits.max_objects:
                 raise TooLarge(f"a session holds at most {self._sessions.limits.max_objects} objects", field="object_id",
                                code="too_many_objects")
-            record = await self._act(session, PromptKind.ADD, object_id, frame_index, prompt, _payload(raw))
+            record = await self._apply(session, PromptKind.ADD, object_id, frame, prompt, _payload(raw))
             if name is not None:
-                self._label(session, object_id, Label(name, session.label(object_id).color))
-        _tell(session, record)
+                await self._label(session, object_id, Label(name, session.label(object_id).color))
+        session.events.publish(ObjectsChanged())
+        session.events.publish(PromptAnswered(record))
         return record
 
     async def refine(self, session_id: str, frame_index: int, object_id: int, raw: PromptInput, *,
@@ -58,8 +62,9 @@ class Prompting:
         session = self._sessions.get(session_id)
         session.require_object(object_id)
         await self._sessions.require_frame(session, frame_index)
-        new = await self._sessions.in_pool(lambda: check_prompt(raw, *session.size))
-        async with session.exclusive():
+        new = await self._sessions.pools.rendering.run(lambda: check_prompt(raw, *session.size))
+        frame = await prepare(self._sessions, session, frame_index)
+        async with exclusive(self._sessions, session):
             on_frames = session.require_object(object_id)
             if frame_index not in on_frames and len(on_frames) >= self._sessions.limits.max_prompts:
                 raise TooLarge(f"an object holds prompts on at most {self._sessions.limits.max_prompts} frames",
@@ -69,86 +74,91 @@ class Prompting:
                 raise InvalidPrompt("the object has no other prompt; this one needs a positive point (label 1), a box or a "
                                     "mask", field="labels")
             payload = _payload(raw) | ({"replace": True} if replace else {})
-            record = await self._act(session, PromptKind.REFINE, object_id, frame_index, prompt, payload)
-        _tell(session, record)
+            record = await self._apply(session, PromptKind.REFINE, object_id, frame, prompt, payload)
+        session.events.publish(ObjectsChanged())
+        session.events.publish(PromptAnswered(record))
         return record
 
     async def label(self, session_id: str, object_id: int, name: str | None, color: str | None) -> None:
         """Name an object, or choose its colour; None leaves what there is. Raises NotFound, InvalidInput."""
         session = self._sessions.get(session_id)
-        async with session.exclusive():
+        async with session.hold():
             session.require_object(object_id)
             earlier = session.label(object_id)
-            self._label(session, object_id, Label(earlier.name if name is None else check_name(name),
-                                                  earlier.color if color is None else check_color(color)))
-        session.events.tell(ObjectsChanged())
+            await self._label(session, object_id, Label(earlier.name if name is None else check_name(name),
+                                                        earlier.color if color is None else check_color(color)))
+        session.events.publish(ObjectsChanged())
 
     async def remove_object(self, session_id: str, object_id: int) -> None:
         """Remove an object with its prompts, its memory and its masks. Raises NotFound."""
         session = self._sessions.get(session_id)
-        async with session.exclusive():
+        session.require_object(object_id)
+        async with exclusive(self._sessions, session):
             session.require_object(object_id)
-            await require_bank(self._sessions, session)
-            sequence = self._sessions.store.append_prompt(session_id, PromptKind.REMOVE, object_id, 0, {})
-            await forget(self._sessions, session, object_id)
+            sequence = await self._append(session, PromptKind.REMOVE, object_id, 0, {})
+            await remove_object(self._sessions, session, object_id)
             del session.prompts[object_id]
             session.labels.pop(object_id, None)
-            self._sessions.store.settle_prompt(session_id, sequence)
-        session.events.tell(ObjectsChanged())
+            await self._mark_applied(session, sequence)
+        session.events.publish(ObjectsChanged())
 
     async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
-        """Take prompts back: of one object or all, on one frame or all. Returns how many frames' prompts went.
+        """Clear prompts: of one object or all, on one frame or all. Returns how many frames' prompts went.
 
-        An object without a prompt left stays in the list and loses its memory and its masks.
+        An object without another prompt stays in the list and loses its memory and its masks.
         """
         session = self._sessions.get(session_id)
+        if object_id is not None:
+            session.require_object(object_id)
         if frame_index is not None:
             await self._sessions.require_frame(session, frame_index)
-        async with session.exclusive():
+        async with exclusive(self._sessions, session):
             objects = list(session.prompts) if object_id is None else [object_id]
-            cleared = [(known, at) for known in objects for at in session.require_object(known)
+            cleared = [(number, at) for number in objects for at in session.require_object(number)
                        if frame_index is None or at == frame_index]
-            await require_bank(self._sessions, session)
-            for known, at in cleared:
-                sequence = self._sessions.store.append_prompt(session_id, PromptKind.CLEAR, known, at, {})
-                await take_back(self._sessions, session, known, at)
-                del session.prompts[known][at]
-                self._sessions.store.settle_prompt(session_id, sequence)
-        session.events.tell(ObjectsChanged())
+            for number, at in cleared:
+                sequence = await self._append(session, PromptKind.CLEAR, number, at, {})
+                await clear_prompt(self._sessions, session, number, at)
+                del session.prompts[number][at]
+                await self._mark_applied(session, sequence)
+        session.events.publish(ObjectsChanged())
         return len(cleared)
 
-    async def _act(self, session: Session, kind: PromptKind, object_id: int, frame_index: int, prompt: Prompt,
-                   payload: dict[str, Any]) -> MaskRecord:
-        store = self._sessions.store
+    async def _apply(self, session: Session, kind: PromptKind, object_id: int, frame: PromptedFrame, prompt: Prompt,
+                     payload: dict[str, Any]) -> MaskRecord:
+        """Write a prompt down, apply it and store its mask; struck out again where that fails. Holds the session's lock."""
         self._sessions.require_room()
-        await require_bank(self._sessions, session)
-        sequence = await self._sessions.in_pool(
-            lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload))
-        numbered = replace(prompt, sequence=sequence)
-        answered = False
+        sequence = await self._append(session, kind, object_id, frame.index, payload)
+        applied = False
         try:
-            record = await answer(self._sessions, session, object_id, frame_index, numbered)
-            answered = True
-            store.settle_prompt(session.session_id, sequence, [record])
-        except CancelledError:  # the service stops; what was written down is acted on by the next process
+            record = await apply_prompt(self._sessions, session, object_id, frame, replace(prompt, sequence=sequence))
+            applied = True
+            await self._mark_applied(session, sequence, record)
+        except CancelledError:  # the service stops; the next process applies what was written down
             raise
         except BaseException:
-            session.memory_is_stale = answered  # the memory holds an answer that the client never got
-            store.retract_prompt(sequence)
+            if applied:
+                session.memory_becomes(MemoryState.STALE)  # it holds an answer that the client never got
+            await self._sessions.pools.store.run(lambda: self._sessions.store.retract_prompt(sequence))
             raise
-        session.set_prompt(object_id, frame_index, prompt)
+        session.set_prompt(object_id, frame.index, prompt)
         return record
 
-    def _label(self, session: Session, object_id: int, label: Label) -> None:
-        store = self._sessions.store
-        sequence = store.append_prompt(session.session_id, PromptKind.LABEL, object_id, 0, asdict(label))
+    async def _label(self, session: Session, object_id: int, label: Label) -> None:
+        sequence = await self._append(session, PromptKind.LABEL, object_id, 0, asdict(label))
         session.labels[object_id] = label
-        store.settle_prompt(session.session_id, sequence)
+        await self._mark_applied(session, sequence)
 
+    async def _append(self, session: Session, kind: PromptKind, object_id: int, frame_index: int,
+                      payload: dict[str, Any]) -> int:
+        """Write a line into the prompt log; returns its place."""
+        store = self._sessions.store
+        return await self._sessions.pools.store.run(
+            lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload))
 
-def _tell(session: Session, mask: MaskRecord) -> None:
-    session.events.tell(ObjectsChanged())
-    session.events.tell(PromptAnswered(mask))
+    async def _mark_applied(self, session: Session, sequence: int, *masks: MaskRecord) -> None:
+        store = self._sessions.store
+        await self._sessions.pools.store.run(lambda: store.mark_applied(session.session_id, sequence, masks))
 
 
 def _payload(raw: PromptInput) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The use case around propagation: carry the prompted objects through the clip.
+"""The use case around propagation: track the prompted objects through the clip.
 
-A propagation is a job that is written down: it outlives its client, if it is asked to, and its process.
+A propagation is a job that is stored. A background job outlives its client; any job can be resumed by the next process.
 """
 
 from __future__ import annotations
@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections import OrderedDict
 
 from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady
-from sam_service.sessions.jobs import FrameResult, Job, JobState
-from sam_service.sessions.mishaps import known
+from sam_service.failures import translate
+from sam_service.sessions.jobs import Job
 from sam_service.sessions.plan import Plan, PropagationRequest, directed
-from sam_service.sessions.recovery import require_bank
+from sam_service.sessions.records import FrameResult, JobRecord
+from sam_service.sessions.recovery import exclusive
 from sam_service.sessions.render import absent
 from sam_service.sessions.running import Runner
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
-from sam_service.sessions.store import JobRecord
+from sam_service.sessions.states import JobState
 
 logger = logging.getLogger(__name__)
 
 KEPT_JOBS = 64
-MAX_ATTEMPTS = 3  # processes that may take up a job: one that ends them must not do so for ever
+MAX_ATTEMPTS = 3  # processes that may take up a job: one that crashes them must not do so for ever
 MODEL_INTERVAL_S = 0.2
 
 
@@ -46,6 +48,7 @@ class Propagation:
         self._sessions = sessions
         self._runner = Runner(sessions)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._stopping = False
 
     async def start(self, session_id: str, request: PropagationRequest, *, background: bool = False) -> Job:
         """Start a propagation and return its job at once.
@@ -57,25 +60,23 @@ class Propagation:
         self._sessions.engine.require_ready()
         self._sessions.require_room()
         await self._require_bounds(session, request)
-        async with session.exclusive():
+        async with exclusive(self._sessions, session):
             if session.busy:
                 raise Conflict("a propagation runs on this session already; cancel it or wait for its end",
                                code="propagation_running")
             plan = _plan(session, request)
-            await self._require(session, plan.start, "start_frame")
-            await require_bank(self._sessions, session)
             job = Job(secrets.token_hex(16), session_id, plan, plan.total(session.frames.num_frames), background=background)
-            await self._sessions.in_pool(lambda: self._sessions.store.put_job(_record(job)))
+            await self._store(job)
             if session.job is not None:
                 session.job.release()
             session.job = self._jobs[job.job_id] = job
             self._forget_old_jobs()
-            self._runner.launch(session, job)
+            self._launch(session, job)
         return job
 
     async def resume(self, session_id: str, job_id: str, position: int) -> Job:
-        """A job whose client comes back and has seen its first `position` frames. One that the client's leaving, or the end
-        of the process, stopped goes on.
+        """A job whose client reconnects and has its first `position` frames. Resumes a job that paused because its client
+        disconnected or the process ended.
 
         Raises NotFound for a job that is not this session's, Conflict where the frames after `position` are gone.
         """
@@ -83,50 +84,49 @@ class Propagation:
         if job.session_id != session_id:
             raise NotFound("this session has no such propagation", field="last-event-id")
         self._sessions.engine.require_ready()
-        if job.left:
+        if job.resumable:
             await job.wait()
-            async with session.exclusive():
-                if job.left and session.job is job:
+            async with exclusive(self._sessions, session):
+                if job.state is JobState.PAUSED and session.job is job:
                     await self._go_on(session, job)
-        if position > job.done or (job.left and not job.running):
+        if position > job.done or job.state is JobState.PAUSED:
             raise Conflict(f"this propagation cannot go on after its frame number {position}; start another one",
                            field="last-event-id", code="stream_over")
         await self.recall(job, position)
         return job
 
     async def recall(self, job: Job, position: int) -> None:
-        """Bring back the results from the `position`-th on that a job has let go, from the store."""
+        """Read the results from the `position`-th on that a job has let go back from the store."""
         session = self._sessions.get(job.session_id)
-        async with session.exclusive():
+        async with session.hold():
             if position < job.first_kept:
-                job.recall(await self._sessions.in_pool(lambda: self._stored(session, job, position)))
+                job.recall(await self._sessions.pools.store.run(lambda: self._stored(session, job, position)))
 
     def restore(self) -> None:
-        """Take up the jobs of an earlier process; what ran then goes on once the model is loaded. Called before serving."""
+        """Read the jobs of an earlier process; one that had not ended is paused. Called before serving."""
         for record in self._sessions.store.jobs():
             session = self._sessions.find(record.session_id)
             if session is None:
                 continue
-            job = Job(record.job_id, record.session_id, Plan.from_json(record.plan), record.total, background=record.background,
-                      attempts=record.attempts, done=record.done, first_kept=record.done)
-            unfinished = record.state == JobState.RUNNING
-            job.finish(JobState.CANCELLED if unfinished else JobState(record.state))
-            job.left = unfinished
-            session.job = self._jobs[job.job_id] = job
+            state = JobState.PAUSED if record.state == JobState.RUNNING else JobState(record.state)
+            session.job = self._jobs[record.job_id] = Job(
+                record.job_id, record.session_id, Plan.from_json(record.plan), record.total, background=record.background,
+                state=state, attempts=record.attempts, done=record.done, first_kept=record.done, finished_at=time.monotonic())
 
     async def take_up(self) -> None:
-        """Let the background jobs of an earlier process go on, each once the model is there."""
-        for job in [job for job in self._jobs.values() if job.left and job.background]:
+        """Resume the background jobs of an earlier process, each once the model is loaded."""
+        for job in [job for job in self._jobs.values() if job.state is JobState.PAUSED and job.background]:
             session = self._sessions.find(job.session_id)
             try:
                 await self._model()
                 if session is not None and session.job is job:
-                    async with session.exclusive():
-                        await self._go_on(session, job)
+                    async with exclusive(self._sessions, session):
+                        if job.state is JobState.PAUSED and session.job is job:
+                            await self._go_on(session, job)
             except Exception as error:
-                if known(error) is None:
+                if translate(error) is None:
                     raise
-                logger.warning("job %s does not go on: %s", job.job_id, error)
+                logger.warning("job %s is not resumed: %s", job.job_id, error)
 
     def job(self, job_id: str) -> Job:
         """A job that runs or ended not long ago. Raises NotFound."""
@@ -134,33 +134,49 @@ class Propagation:
             raise NotFound("there is no such job", field="job_id")
         return self._jobs[job_id]
 
-    def cancel_all(self, session_id: str) -> list[Job]:
-        """Ask what runs on a session to stop; returns it."""
+    async def cancel(self, job: Job) -> None:
+        """Stop a job within a frame, and wait until it has stopped; a paused one cannot be resumed any more."""
+        paused = job.state is JobState.PAUSED
+        job.cancel()
+        if paused:
+            await self._sessions.pools.store.run(lambda: self._sessions.store.end_job(job.job_id, job.state))
+        await job.wait()
+
+    async def cancel_all(self, session_id: str) -> list[Job]:
+        """Stop what runs on a session within a frame; returns it once it has stopped."""
         session = self._sessions.get(session_id)
         running = [session.job] if session.job is not None and session.job.running else []
         for job in running:
-            job.cancel()
+            await self.cancel(job)
         return running
 
-    def interrupt_all(self) -> None:
-        """The process is about to end: stop everything within a frame, to go on in the next process."""
+    def begin_stop(self) -> None:
+        """The process is about to end: jobs stop within a frame and are paused for the next process."""
+        self._stopping = True
         for job in self._jobs.values():
-            if job.running:
-                job.interrupt()
+            job.interrupt()
+
+    def _launch(self, session: Session, job: Job) -> None:
+        self._runner.launch(session, job)
+        if self._stopping:  # it was let in just before the stop
+            job.interrupt()
 
     async def _go_on(self, session: Session, job: Job) -> None:
-        """Let a job that was stopped run again. Holds the session's lock."""
+        """Resume a paused job. Holds the session's lock, with the memory restored."""
         if job.attempts >= MAX_ATTEMPTS and job.background:
-            await self._sessions.in_pool(lambda: self._sessions.store.end_job(job.job_id, JobState.FAILED))
+            await self._sessions.pools.store.run(lambda: self._sessions.store.end_job(job.job_id, JobState.FAILED))
             error = EngineError(f"{job.attempts} processes ended while they worked on it", code="propagation_failed")
             job.finish(JobState.FAILED, error)
             raise error
-        if await require_bank(self._sessions, session):
-            job.start_over()  # its memory was lost, and is made by going through the frames again
         job.attempts += 1
-        await self._sessions.in_pool(lambda: self._sessions.store.put_job(_record(job)))
-        job.reopen()
-        self._runner.launch(session, job)
+        await self._store(job)
+        if job.state is JobState.PAUSED:  # not cancelled meanwhile
+            job.resume()
+            self._launch(session, job)
+
+    async def _store(self, job: Job) -> None:
+        record = JobRecord(job.job_id, job.session_id, job.plan.to_json(), job.background, job.total, job.done, job.attempts)
+        await self._sessions.pools.store.run(lambda: self._sessions.store.put_job(record))
 
     async def _model(self) -> None:
         """Wait until the model is loaded. Raises ModelUnavailable."""
@@ -190,18 +206,13 @@ class Propagation:
             del self._jobs[job_id]
 
     async def _require_bounds(self, session: Session, request: PropagationRequest) -> None:
-        """Wait for the frames that a request names; done before the session is locked, since it can take long."""
+        """Wait for the frames that a request names, before the session is locked, since it can take long. The prompted frames
+        were waited for when they were prompted."""
         for field in ("start_frame", "end_frame"):
             frame = getattr(request, field)
-            if frame is not None:
-                await self._require(session, frame, field)
-
-    async def _require(self, session: Session, frame: int, field: str) -> None:
-        try:
-            await self._sessions.require_frame(session, frame)
-        except NotFound as error:
-            raise NotFound(error.message, field=field) from None
-
-
-def _record(job: Job) -> JobRecord:
-    return JobRecord(job.job_id, job.session_id, job.plan.to_json(), job.background, job.total, job.done, job.attempts)
+            if frame is None:
+                continue
+            try:
+                await self._sessions.require_frame(session, frame)
+            except NotFound as error:
+                raise NotFound(error.message, field=field) from None

@@ -1,96 +1,110 @@
-"""The tracking memory of a session, brought back after a restart.
+"""The tracking memory of a session, restored after a restart before anybody uses it.
 
-Memories are read back from disk. Prompts that were written down and not acted on before the process ended are acted on now;
-where a memory is damaged, or another network answers than the one that made it, all prompts are acted on anew.
+Memories are read back from disk. Prompts that were written down and not applied before the process ended are applied now. Where
+a memory is damaged, or another network answers than the one that made it, all prompts are applied anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from sam_service.core.prompts import Prompt
 from sam_service.errors import MemoryUnreadable
-from sam_service.sessions.render import to_record
+from sam_service.sessions.records import MaskRecord, PromptKind, PromptRecord
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
-from sam_service.sessions.store import MaskRecord, PromptKind
+from sam_service.sessions.states import JobState, MemoryState
+from sam_service.sessions.steps import apply_prompt, clear_prompt, prepare, remove_object
 
 logger = logging.getLogger(__name__)
 
+@contextlib.asynccontextmanager
+async def exclusive(sessions: SessionService, session: Session) -> AsyncIterator[None]:
+    """Hold the session's lock with its memory restored.
 
-async def answer(sessions: SessionService, session: Session, object_id: int, frame_index: int, prompt: Prompt) -> MaskRecord:
-    """Run the step of one prompt and return its mask; stores nothing."""
-    num_frames = await sessions.require_length(session)
-    reference = await sessions.require_reference(session, frame_index)
-    frame = await sessions.prompted_frame(session, frame_index, reference)
-    image_size = session.record.image_size
-    step = await asyncio.wrap_future(sessions.engine.step(
-        image_size, session.bank, frame, prompts={object_id: prompt}, num_frames=num_frames))
-    return await sessions.in_pool(lambda: to_record(step.outputs[0], *session.size, step.elapsed_ms))
-
-
-async def forget(sessions: SessionService, session: Session, object_id: int) -> None:
-    """Drop an object's memory and masks."""
-    await asyncio.wrap_future(sessions.engine.run_on_device(lambda: session.bank.remove(object_id)))
-    sessions.store.delete_masks(session.session_id, object_id)
-
-
-async def take_back(sessions: SessionService, session: Session, object_id: int, frame_index: int) -> None:
-    """Act on a prompt that is cleared: an object without another one loses its memory and its masks."""
-    if session.prompts[object_id].keys() - {frame_index}:
-        memory = session.bank.object(object_id)
-        await asyncio.wrap_future(sessions.engine.run_on_device(lambda: memory.clear_prompt(frame_index)))
-    else:
-        await forget(sessions, session, object_id)
-
-
-async def require_bank(sessions: SessionService, session: Session) -> bool:
-    """Bring back the memory of a session that an earlier process left; does nothing once that is done.
-
-    Returns whether it had to be made anew, which leaves it without the frames that were tracked.
+    The frames that restoring needs are waited for before the lock is taken, so nobody waits for a frame while holding it.
+    Raises NotFound where the session was deleted while the lock was waited for, NotReady where the memory has to be restored
+    and the model is still loading.
     """
-    if not session.bank_restored:
-        session.memory_is_stale |= session.record.model != sessions.engine.identity
-        try:
-            await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.restore))
-        except MemoryUnreadable as error:
-            logger.warning("session %s: %s", session.session_id, error.message)
-            session.memory_is_stale = True
-    rebuilt = session.memory_is_stale
-    if rebuilt:
-        await _rebuild(sessions, session)
-    for line in session.unsettled:
-        masks = []
-        match line.kind:
-            case PromptKind.ADD | PromptKind.REFINE:
-                prompt = session.prompts.get(line.object_id, {}).get(line.frame_index)
-                if prompt is not None:
-                    await sessions.require_frame(session, line.frame_index)
-                    numbered = replace(prompt, sequence=line.sequence)
-                    masks = [await answer(sessions, session, line.object_id, line.frame_index, numbered)]
-            case PromptKind.REMOVE:
-                await forget(sessions, session, line.object_id)
-            case PromptKind.CLEAR:
-                if line.object_id in session.prompts:  # the replay has struck the prompt out already
-                    await take_back(sessions, session, line.object_id, line.frame_index)
-            case PromptKind.LABEL:
-                pass  # it has no part in the tracking
-        sessions.store.settle_prompt(session.session_id, line.sequence, masks)
-    session.unsettled.clear()
-    session.bank_restored = True
-    return rebuilt
+    if session.memory is not MemoryState.READY:
+        sessions.engine.require_ready()
+        for index in sorted({index for on_frames in session.prompts.values() for index in on_frames}):
+            await prepare(sessions, session, index)
+    async with session.hold():
+        if session.memory is not MemoryState.READY:
+            await _restore(sessions, session)
+        yield
+
+
+async def _restore(sessions: SessionService, session: Session) -> None:
+    """Make the memory ready. Where that fails it stays as it was, to be tried again at the next use."""
+    before = session.memory
+    session.memory_becomes(MemoryState.RESTORING)
+    try:
+        if before is MemoryState.STORED and not await _read_back(sessions, session):
+            before = MemoryState.STALE
+        if before is MemoryState.STALE:
+            await _rebuild(sessions, session)
+        while session.unapplied:
+            line = session.unapplied[0]
+            masks = await _apply(sessions, session, line)
+            await _mark_applied(sessions, session, line, masks)
+            session.unapplied.pop(0)
+    except BaseException:
+        session.memory_becomes(before)
+        raise
+    session.memory_becomes(MemoryState.READY)
+
+
+async def _read_back(sessions: SessionService, session: Session) -> bool:
+    """Read the memory from disk; returns whether it can be used."""
+    try:
+        await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.restore))
+    except MemoryUnreadable as error:
+        logger.warning("session %s: %s", session.session_id, error.message)
+        return False
+    return session.record.model == sessions.engine.identity
+
+
+async def _apply(sessions: SessionService, session: Session, line: PromptRecord) -> list[MaskRecord]:
+    """Apply a line of the prompt log, which is part of the session's prompts already; returns the masks that came of it."""
+    match line.kind:
+        case PromptKind.ADD | PromptKind.REFINE:
+            prompt = session.prompts.get(line.object_id, {}).get(line.frame_index)
+            if prompt is not None:
+                frame = await prepare(sessions, session, line.frame_index)
+                return [await apply_prompt(sessions, session, line.object_id, frame, replace(prompt, sequence=line.sequence))]
+        case PromptKind.REMOVE:
+            await remove_object(sessions, session, line.object_id)
+        case PromptKind.CLEAR:
+            if line.object_id in session.prompts:
+                await clear_prompt(sessions, session, line.object_id, line.frame_index)
+        case PromptKind.LABEL:
+            pass  # it has no part in the tracking
+    return []
+
+
+async def _mark_applied(sessions: SessionService, session: Session, line: PromptRecord, masks: list[MaskRecord]) -> None:
+    await sessions.pools.store.run(lambda: sessions.store.mark_applied(session.session_id, line.sequence, masks))
 
 
 async def _rebuild(sessions: SessionService, session: Session) -> None:
-    logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session.session_id, session.record.model,
+    """Make the memory anew from the prompts. It lacks the tracked frames, so a paused propagation starts over."""
+    store, session_id = sessions.store, session.session_id
+    logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session_id, session.record.model,
                 sessions.engine.identity)
     await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.clear))
     for object_id, on_frames in session.prompts.items():
         for frame_index, prompt in sorted(on_frames.items()):
-            await sessions.require_frame(session, frame_index)
-            record = await answer(sessions, session, object_id, frame_index, prompt)
-            sessions.store.put_masks(session.session_id, [record])
-    session.record = sessions.store.set_model(session.record, sessions.engine.identity)
-    session.memory_is_stale = False
+            frame = await prepare(sessions, session, frame_index)
+            await _store_mask(sessions, session, await apply_prompt(sessions, session, object_id, frame, prompt))
+    session.record = await sessions.pools.store.run(lambda: store.set_model(session.record, sessions.engine.identity))
+    if session.job is not None and session.job.state is JobState.PAUSED:
+        session.job.start_over()
+
+
+async def _store_mask(sessions: SessionService, session: Session, mask: MaskRecord) -> None:
+    await sessions.pools.store.run(lambda: sessions.store.put_masks(session.session_id, [mask]))

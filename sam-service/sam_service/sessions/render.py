@@ -11,7 +11,7 @@ from sam_service.core.predictor import ObjectOutput
 from sam_service.masks.encode import EncodedMask, MaskFormat, encode_mask
 from sam_service.masks.rle import decode_rle, encode_rle
 from sam_service.masks.validate import binarize, check_logits
-from sam_service.sessions.store import MaskRecord
+from sam_service.sessions.records import MaskRecord
 
 
 def to_record(output: ObjectOutput, width: int, height: int, elapsed_ms: float) -> MaskRecord:

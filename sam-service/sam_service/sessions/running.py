@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 from sam_service.core.engine import StepResult
 from sam_service.core.frames import ClipFrame
+from sam_service.core.memory.bank import MemoryBank
 from sam_service.errors import EngineError, NotFound, NotReady, QueueFull, ServiceError
+from sam_service.failures import translate
 from sam_service.sessions.events import FrameDone, JobChanged
-from sam_service.sessions.jobs import FrameResult, Job, JobState
-from sam_service.sessions.mishaps import known
-from sam_service.sessions.plan import Plan
+from sam_service.sessions.jobs import Job
+from sam_service.sessions.records import FrameResult, MaskRecord
 from sam_service.sessions.render import absent, to_record
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
+from sam_service.sessions.states import RESUMABLE, JobState
 
 logger = logging.getLogger(__name__)
 BACKOFF_S = 0.05
@@ -42,32 +44,42 @@ class Runner:
     def launch(self, session: Session, job: Job) -> None:
         """Let a job run, or go on, as a task."""
         job.task = asyncio.create_task(self._run(session, job), name=f"propagate-{session.session_id}")
-        session.events.tell(JobChanged(job))
+        session.events.publish(JobChanged(job))
 
     async def _run(self, session: Session, job: Job) -> None:
         """Compute a job's frames. While a step runs, the next frame is read and the one before is compressed and stored."""
-        state, failure = JobState.CANCELLED, None
+        complete, failure = False, None
         publishing: asyncio.Task[None] | None = None
         try:
-            num_frames = await self._sessions.require_length(session)
+            bank, num_frames = session.bank, await self._sessions.require_length(session)
             async for turn in self._turns(session, job):
-                result = await (await self._queue(session, job.plan, turn, num_frames))
+                step = await self._queue(session, job, bank, turn, num_frames)
+                if step is None:
+                    break
+                result = await step
                 if publishing is not None:
                     await publishing
                 publishing = asyncio.create_task(self._publish(session, job, turn.frame.index, result))
-            state = job.stopped_as
+            complete = not job.stopping
         except Exception as error:
-            state, failure = JobState.FAILED, _told(session, error)
+            failure = _failure(session, job, error)
         try:
             if publishing is not None:
                 await publishing
-            if state is not JobState.INTERRUPTED and not job.left:  # those may go on, in the next process if need be
-                await self._sessions.in_pool(lambda: self._sessions.store.end_job(job.job_id, state))
         except Exception as error:
-            state, failure = JobState.FAILED, failure or _told(session, error)
-        finally:
-            job.finish(state, failure)
-            session.events.tell(JobChanged(job))
+            failure = failure or _failure(session, job, error)
+        await self._end(session, job, complete, failure)
+
+    async def _end(self, session: Session, job: Job, complete: bool, failure: ServiceError | None) -> None:
+        """Store how a job has ended, unless it can be resumed, and publish it."""
+        state = JobState.FAILED if failure is not None else JobState.DONE if complete else job.stopped_as
+        try:
+            if state not in RESUMABLE:
+                await self._sessions.pools.store.run(lambda: self._sessions.store.end_job(job.job_id, state))
+        except Exception as error:
+            state, failure = JobState.FAILED, failure or _failure(session, job, error)
+        job.finish(state, failure)
+        session.events.publish(JobChanged(job))
 
     async def _turns(self, session: Session, job: Job) -> AsyncIterator[_Turn]:
         """The frames in order, each once it is extracted; the one after it is read ahead where it is there already."""
@@ -82,10 +94,10 @@ class Runner:
             yield _Turn(frame, reverse)
 
     async def _order(self, session: Session, job: Job) -> AsyncIterator[tuple[int, bool]]:
-        """Frames and whether they are reached going backward, from the first that the job lacks, until it is cancelled."""
+        """Frames and whether they are reached going backward, from the first that the job lacks, until it is asked to stop."""
         index, stop = job.plan.forward if job.plan.forward is not None else (0, 0)
         behind = job.done
-        while not job.cancel_requested and (stop is None or index < stop):
+        while not job.stopping and (stop is None or index < stop):
             if not behind:
                 job.at = index
             try:
@@ -100,23 +112,26 @@ class Runner:
                 yield index, False
             index += 1
         for index in job.plan.backward[behind:]:
-            if job.cancel_requested:
+            if job.stopping:
                 return
             job.at = index
             yield index, True
 
-    async def _queue(self, session: Session, plan: Plan, turn: _Turn, num_frames: int) -> asyncio.Future[StepResult]:
-        """Queue the step of a frame, and return its future. A full queue is waited for."""
-        while True:
+    async def _queue(self, session: Session, job: Job, bank: MemoryBank, turn: _Turn,
+                     num_frames: int) -> asyncio.Future[StepResult] | None:
+        """Queue the step of a frame, and return its future. A full queue is waited for until the job is asked to stop, and
+        then there is None."""
+        while not job.stopping:
             try:
                 return asyncio.wrap_future(self._sessions.engine.step(
-                    session.record.image_size, session.bank, turn.frame, track=plan.objects, reverse=turn.reverse,
+                    session.record.image_size, bank, turn.frame, track=job.plan.objects, reverse=turn.reverse,
                     num_frames=num_frames))
             except QueueFull:
                 await asyncio.sleep(BACKOFF_S)
+        return None
 
     async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
-        """Store a frame's masks, then tell whoever follows the job.
+        """Store a frame's masks, then publish them to all who follow the job.
 
         An object that was removed meanwhile is left out, one without a prompt is absent, and the stored answer to a prompt
         on this very frame stays.
@@ -127,25 +142,28 @@ class Runner:
             answered = {object_id for object_id in objects if index in session.prompts[object_id]}
             prompted = {object_id for object_id in objects if session.prompts[object_id]}
 
-            def store() -> FrameResult:
-                found = {output.object_id: to_record(output, width, height, step.elapsed_ms)
-                         for output in step.outputs if output.object_id in prompted}
-                self._sessions.store.put_masks(
-                    session.session_id, [mask for object_id, mask in found.items() if object_id not in answered],
-                    job_id=job.job_id, done=job.done + 1)
-                masks = [found.get(object_id) or absent(index, object_id, width, height) for object_id in objects]
-                return FrameResult(index, session.frames.timestamp_s(index), tuple(masks))
+            def to_records() -> dict[int, MaskRecord]:
+                return {output.object_id: to_record(output, width, height, step.elapsed_ms)
+                        for output in step.outputs if output.object_id in prompted}
 
-            result = await self._sessions.in_pool(store)
+            found = await self._sessions.pools.steps.run(to_records)
+            stored = [mask for object_id, mask in found.items() if object_id not in answered]
+            await self._sessions.pools.store.run(lambda: self._sessions.store.put_masks(
+                session.session_id, stored, job_id=job.job_id, done=job.done + 1))
+            masks = tuple(found.get(object_id) or absent(index, object_id, width, height) for object_id in objects)
+        result = FrameResult(index, session.frames.timestamp_s(index), masks)
         job.total = max(job.total, job.done + 1)
         job.add(result)
-        session.events.tell(FrameDone(job, job.done, result))
+        session.events.publish(FrameDone(job, job.done, result))
 
 
-def _told(session: Session, error: Exception) -> ServiceError:
-    """What a client is told of a failure; what the service does not know goes to the log."""
-    told = known(error)
-    if told is None:
+def _failure(session: Session, job: Job, error: Exception) -> ServiceError | None:
+    """The error that a failed job ends with; None where the job was interrupted and the service refuses work, which is no
+    failure. An error that the service does not recognise goes to the log in full."""
+    if job.state is JobState.INTERRUPTING and isinstance(error, NotReady):
+        return None
+    translated = translate(error)
+    if translated is None:
         logger.error("propagation of session %s failed", session.session_id, exc_info=error)
         return EngineError("the propagation failed; the service's log says why")
-    return told
+    return translated

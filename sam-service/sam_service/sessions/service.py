@@ -9,10 +9,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from sam_service.core.engine import Engine
 from sam_service.core.frames import ClipFrame
@@ -21,11 +19,15 @@ from sam_service.core.memory.selection import neighbour_of
 from sam_service.core.memory.spill import DiskSpill
 from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, ServiceError, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
+from sam_service.failures import translate
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
-from sam_service.sessions.mishaps import known
+from sam_service.sessions.folder import FOLDER_MODE, DataFolder
+from sam_service.sessions.pools import Pools
+from sam_service.sessions.records import SessionRecord
 from sam_service.sessions.session import Session
-from sam_service.sessions.store import SessionRecord, SessionStore
+from sam_service.sessions.states import MemoryState, SessionState
+from sam_service.sessions.store import SessionStore
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoLimits
@@ -33,9 +35,7 @@ from sam_service.video.manifest import FrameOptions
 from sam_service.video.process import DecodingProcess
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
-UPLOAD_PREFIX = "upload-"
 FIRST_FRAME_TIMEOUT_S = 60.0
 FRAME_TIMEOUT_S = 600.0
 WAIT_SLICE_S = 1.0
@@ -69,18 +69,17 @@ class OpenOptions:
 
 
 class SessionService:
-    """All open sessions. Belongs to one event loop; blocking work goes to `pool`, the network's to the engine."""
+    """All open sessions. Belongs to one event loop; blocking work goes to `pools`, the network's to the engine."""
 
-    def __init__(self, data_dir: Path, store: SessionStore, engine: Engine, limits: Limits,
+    def __init__(self, data: DataFolder, store: SessionStore, engine: Engine, limits: Limits,
                  reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
         self.limits = limits
         self.store = store
-        self.pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="frames")
-        self._waiters = ThreadPoolExecutor(max_workers=64, thread_name_prefix="waiting")
+        self.pools = Pools()
+        self.pool = self.pools.steps.executor
         self.clock = clock
-        self._folder = data_dir / "sessions"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._data, self._folder = data, data.sessions
         self._admission = Admission(self._folder, reserve)
         self._stopping = False
         self._sessions: dict[str, Session] = {}
@@ -105,16 +104,19 @@ class SessionService:
         folder = self._folder / session_id
         session = None
         try:
-            session = await self.in_pool(lambda: self._create(session_id, name, options, image_size, path, upload))
+            session = await self.pools.opening.run(
+                lambda: self._create(session_id, name, options, image_size, path, upload))
             await self.require_frame(session, 0, timeout_s=FIRST_FRAME_TIMEOUT_S)
-            self.store.create(session.record)
+            record = session.record
+            await self.pools.store.run(lambda: self.store.create(record))
         except BaseException:
             if session is not None:
-                await self.in_pool(session.extraction.cancel)
-            await self.in_pool(lambda: shutil.rmtree(folder, ignore_errors=True))
+                await self.pools.files.run(session.extraction.cancel)
+            await self.pools.files.run(lambda: shutil.rmtree(folder, ignore_errors=True))
             raise
         finally:
             self._opening -= 1
+        session.become(SessionState.OPEN)
         self._sessions[session_id] = session
         logger.info("session %s opened: %s, %d x %d", session_id, session.record.video_name, *session.size)
         return session
@@ -153,18 +155,21 @@ class SessionService:
             await self._free(session, expired=False)
 
     async def expire(self) -> None:
-        """Delete the sessions that were not used for their time to live; running work and an open page are uses."""
+        """Delete the sessions that were not used for their time to live, and try failed deletions again. Running work and an
+        open page are uses."""
         for session in list(self._sessions.values()):
-            if not session.closed and (session.busy or session.events.watched):
+            if session.state is SessionState.DELETION_FAILED:
+                await self._free(session, expired=False)
+            elif session.state is SessionState.OPEN and (session.busy or session.events.watched):
                 self._use(session, BUSY_TOUCH_INTERVAL_S)
-            elif session.left_over or (not session.closed and self.clock() > self.expires_at(session)):
-                await self._free(session, expired=not session.left_over)
+            elif session.state is SessionState.OPEN and self.clock() > self.expires_at(session):
+                await self._free(session, expired=True)
 
     async def _free(self, session: Session, *, expired: bool) -> None:
         """Close a session to all that comes, stop what runs, free what it holds. What fails is tried again by `expire`."""
-        session.closed, session.left_over = True, False
+        session.become(SessionState.CLOSED)
         try:
-            await self.in_pool(session.extraction.cancel)
+            await self.pools.files.run(session.extraction.cancel)
             async with session.lock:
                 pass  # whatever held it was let in before the session was closed; nothing comes after it
             if session.job is not None:
@@ -173,41 +178,39 @@ class SessionService:
                 session.job.release()
             async with session.lock:
                 self.engine.forget(session.session_id)
-                self.store.delete(session.session_id, expired=expired)
-                await self.in_pool(lambda: shutil.rmtree(session.folder, ignore_errors=True))
+                await self.pools.store.run(lambda: self.store.delete(session.session_id, expired=expired))
+                await self.pools.files.run(lambda: shutil.rmtree(session.folder, ignore_errors=True))
         except BaseException:
-            session.left_over = True
+            session.become(SessionState.DELETION_FAILED)
             raise
         del self._sessions[session.session_id]
-        session.events.tell(SessionDeleted())
+        session.events.publish(SessionDeleted())
         logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
 
     def _use(self, session: Session, interval_s: float) -> None:
-        """Note a use, in the store at most every `interval_s` seconds. A full disk is no reason not to be used."""
+        """Note a use; in the store, at most every `interval_s` seconds and without waiting for it."""
         now = self.clock()
         if now - session.last_used_at > interval_s:
             session.last_used_at = now
-            try:
-                self.store.touch(session.session_id, now)
-            except Exception as error:
-                if known(error) is None:
-                    raise
-                logger.warning("a use of session %s could not be noted: %s", session.session_id, error)
+            self.pools.store.executor.submit(self._touch, session.session_id, now)
+
+    def _touch(self, session_id: str, now: float) -> None:
+        """Note a use in the store. Blocks. A full disk is no reason not to be used."""
+        try:
+            self.store.touch(session_id, now)
+        except Exception as error:
+            logger.warning("a use of session %s could not be noted: %s", session_id, error,
+                           exc_info=None if translate(error) else error)
 
     def restore(self) -> None:
-        """Take up the sessions of an earlier process; half-extracted videos go on. Blocks; called before serving."""
-        known: set[str] = set()
-        for record in self.store.sessions():
-            known.add(record.session_id)
+        """Open the sessions of an earlier process; extractions resume. Blocks; called before serving."""
+        records = self.store.sessions()
+        for record in records:
             try:
                 self._sessions[record.session_id] = self._restored(record)
             except Exception:  # one session that cannot be read must not keep the others away
                 logger.exception("session %s cannot be restored; its files are left in %s", record.session_id, self._folder)
-        for folder in self._folder.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
-        for leftover in self._folder.parent.glob(f"{UPLOAD_PREFIX}*"):
-            leftover.unlink()
+        self._data.sweep({record.session_id for record in records})
         if self._sessions:
             logger.info("%d sessions restored", len(self._sessions))
 
@@ -219,18 +222,13 @@ class SessionService:
         """Stop all work; sessions stay on disk for the next process."""
         self.begin_stop()
         for session in self.sessions():
-            await self.in_pool(session.extraction.cancel)
+            await self.pools.files.run(session.extraction.cancel)
             if session.job is not None:
                 session.job.interrupt()
                 await session.job.wait()
-        self.pool.shutdown()
-        self._waiters.shutdown(wait=False)
+        self.pools.close()
 
     # Shared by the use cases
-
-    async def in_pool(self, run: Callable[[], T]) -> T:
-        """Run blocking work off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, run)
 
     async def require_frame(self, session: Session, index: int, *, timeout_s: float = FRAME_TIMEOUT_S) -> None:
         """Wait until a frame is extracted. Raises NotFound past the end of the video, NotReady when it takes too long."""
@@ -239,7 +237,7 @@ class SessionService:
         while not 0 <= index < session.frames.frames_ready:
             slice_s = min(WAIT_SLICE_S, max(0.0, deadline - loop.time()))
             try:
-                await loop.run_in_executor(self._waiters, session.frames.wait_for, index, slice_s)
+                await loop.run_in_executor(self.pools.waiting.executor, session.frames.wait_for, index, slice_s)
             except NotReady:
                 if session.closed or self._stopping or loop.time() >= deadline:
                     raise
@@ -299,7 +297,7 @@ class SessionService:
     def _create(self, session_id: str, name: str, options: OpenOptions, image_size: int, path: Path | None,
                 upload: Path | None) -> Session:
         folder = self._folder / session_id
-        folder.mkdir()
+        folder.mkdir(mode=FOLDER_MODE)
         if upload is not None:
             path = folder / "video"
             shutil.move(upload, path)
@@ -314,8 +312,7 @@ class SessionService:
         process = DecodingProcess(path, self.limits.video)
         try:
             frames = FrameStore.create(folder / "frames", process.open(), frame_options)
-            session = self._session(record, folder, frames)
-            session.bank_restored = True
+            session = self._session(record, folder, frames, MemoryState.READY)
             session.extraction.start(process)
         except BaseException:
             process.close()
@@ -325,16 +322,18 @@ class SessionService:
     def _restored(self, record: SessionRecord) -> Session:
         folder = self._folder / record.session_id
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            leftover.unlink()
-        session = self._session(record, folder, FrameStore.open(folder / "frames"))
+            if leftover.is_file():
+                leftover.unlink()
+        session = self._session(record, folder, FrameStore.open(folder / "frames"), MemoryState.STORED)
         session.replay(self.store.prompts(record.session_id))
         session.extraction.start()
+        session.become(SessionState.OPEN)
         return session
 
-    def _session(self, record: SessionRecord, folder: Path, frames: FrameStore) -> Session:
+    def _session(self, record: SessionRecord, folder: Path, frames: FrameStore, memory: MemoryState) -> Session:
         bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
         extraction = Extraction(Path(record.source), frames, self.limits.video)
-        return Session(record, folder, frames, extraction, bank, last_used_at=record.last_used_at)
+        return Session(record, folder, frames, extraction, bank, memory, last_used_at=record.last_used_at)
 
 
 def check_name(name: str) -> str:

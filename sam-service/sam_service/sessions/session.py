@@ -16,7 +16,8 @@ from sam_service.sessions.events import Events
 from sam_service.sessions.jobs import Job
 from sam_service.sessions.labels import Label, default_label
 from sam_service.sessions.prompts import PromptInput, check_prompt, merge
-from sam_service.sessions.store import PromptKind, PromptRecord, SessionRecord
+from sam_service.sessions.records import PromptKind, PromptRecord, SessionRecord
+from sam_service.sessions.states import MEMORY_FOLLOWERS, SESSION_FOLLOWERS, MemoryState, SessionState, follow
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 
@@ -27,39 +28,57 @@ FIRST_OBJECT_ID, MAX_OBJECT_ID = 1, 2**31 - 1
 class Session:
     """The live side of a stored session.
 
-    closed: it is being deleted. left_over: deleting it failed and is to be tried again. memory_is_stale: the memory has to be
-    rebuilt from the prompts.
-
-    prompts: by object and frame, all that an object is prompted with there. unsettled: prompts that an earlier process wrote
-    down and did not act on. labels: of the objects that somebody named or coloured. highest_object_id: of all objects that
-    there ever were, so that none is chosen twice.
+    memory: the state of `bank`, which can be used once it is restored. prompts: by object and frame, all that an object is
+    prompted with there. unapplied: prompts that an earlier process wrote down and did not apply. labels: of the objects that
+    somebody named or coloured. highest_object_id: of all objects that there ever were, so that none is chosen twice.
     """
 
     record: SessionRecord
     folder: Path
     frames: FrameStore
     extraction: Extraction
-    bank: MemoryBank
+    _bank: MemoryBank
+    memory: MemoryState
+    state: SessionState = SessionState.OPENING
     prompts: dict[int, dict[int, Prompt]] = field(default_factory=dict)
     labels: dict[int, Label] = field(default_factory=dict)
     events: Events = field(default_factory=Events)
     job: Job | None = None
     last_used_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    bank_restored: bool = False
-    closed: bool = False
-    left_over: bool = False
-    memory_is_stale: bool = False
-    unsettled: list[PromptRecord] = field(default_factory=list)
+    unapplied: list[PromptRecord] = field(default_factory=list)
     highest_object_id: int = FIRST_OBJECT_ID - 1
 
     @contextlib.asynccontextmanager
-    async def exclusive(self) -> AsyncIterator[None]:
-        """Hold the session's lock. Raises NotFound where the session was deleted while it was waited for."""
+    async def hold(self) -> AsyncIterator[None]:
+        """Hold the session's lock, for what needs no tracking memory; the rest uses `recovery.exclusive`.
+
+        Raises NotFound where the session was deleted while the lock was waited for.
+        """
         async with self.lock:
             if self.closed:
                 raise NotFound("this session has just been deleted", field="session_id")
             yield
+
+    @property
+    def bank(self) -> MemoryBank:
+        """The tracking memory. Raises RuntimeError before it is restored: see `recovery.exclusive`."""
+        if self.memory not in (MemoryState.READY, MemoryState.RESTORING):
+            raise RuntimeError(f"the memory of session {self.session_id} is {self.memory}: it has to be restored first")
+        return self._bank
+
+    def become(self, state: SessionState) -> None:
+        """Enter a state of the life cycle."""
+        self.state = follow(self.state, state, SESSION_FOLLOWERS)
+
+    def memory_becomes(self, state: MemoryState) -> None:
+        """Enter a state of the memory's life cycle."""
+        self.memory = follow(self.memory, state, MEMORY_FOLLOWERS)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is being deleted."""
+        return self.state in (SessionState.CLOSED, SessionState.DELETION_FAILED)
 
     @property
     def session_id(self) -> str:
@@ -80,8 +99,8 @@ class Session:
     def require_object(self, object_id: int, field: str = "object_id") -> dict[int, Prompt]:
         """The prompts of an object by frame. Raises NotFound, which names `field`."""
         if object_id not in self.prompts:
-            known = ", ".join(str(known) for known in self.prompts) or "none yet"
-            raise NotFound(f"there is no object {object_id} in this session; its objects: {known}", field=field)
+            objects = ", ".join(map(str, self.prompts)) or "none yet"
+            raise NotFound(f"there is no object {object_id} in this session; its objects: {objects}", field=field)
         return self.prompts[object_id]
 
     def free_object_id(self) -> int:
@@ -103,8 +122,8 @@ class Session:
         """Rebuild the prompts from the log."""
         width, height = self.size
         for line in log:
-            if not line.settled:
-                self.unsettled.append(line)
+            if not line.applied:
+                self.unapplied.append(line)
             match line.kind:
                 case PromptKind.ADD | PromptKind.REFINE:
                     raw = dict(line.payload)

@@ -5,90 +5,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from sam_service.errors import StoreUnusable
+from sam_service.failures import translate
+from sam_service.sessions.records import JobRecord, MaskRecord, PromptKind, PromptRecord, SessionRecord
 
 try:
     import fcntl
 except ImportError:  # Windows, where two services on one folder are not told apart
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 3  # 1 had no LABEL lines in the log, 2 no jobs
+FORMAT = 3  # format 1 has no LABEL lines in the log, format 2 no jobs
 ENDED_JOBS_KEPT = 16
-
-
-class PromptKind(StrEnum):
-    """What a line of the prompt log did."""
-
-    ADD = "add"
-    REFINE = "refine"
-    REMOVE = "remove"
-    CLEAR = "clear"
-    LABEL = "label"
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """A session as it is stored. Times are seconds since 1970; `source` is the video that its frames come from,
-    `model` the network that made its memories."""
-
-    session_id: str
-    created_at: float
-    last_used_at: float
-    image_size: int
-    video_name: str
-    source: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class PromptRecord:
-    """One line of a session's prompt log. payload: the prompt as it came; settled: whether it was acted on."""
-
-    sequence: int
-    kind: PromptKind
-    object_id: int
-    frame_index: int
-    payload: dict[str, Any]
-    settled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MaskRecord:
-    """One object's mask on one frame. counts: compressed RLE of the (height, width) mask."""
-
-    frame_index: int
-    object_id: int
-    height: int
-    width: int
-    counts: str
-    score: float
-    object_score: float
-    elapsed_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class JobRecord:
-    """A propagation as it is stored. plan: as `Plan.to_json` writes it; background: it goes on without its client; done: frames
-    whose masks are stored; attempts: processes that took it up; state: `running` until it has ended, even when no process
-    is there."""
-
-    job_id: str
-    session_id: str
-    plan: str
-    background: bool
-    total: int
-    done: int = 0
-    attempts: int = 1
-    state: str = "running"
 
 
 class MaskSnapshot(Protocol):
@@ -108,7 +45,7 @@ class SessionStore(Protocol):
     def is_expired(self, session_id: str) -> bool: ...
     def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
                       payload: dict[str, Any]) -> int: ...
-    def settle_prompt(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None: ...
+    def mark_applied(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None: ...
     def retract_prompt(self, sequence: int) -> None: ...
     def set_model(self, record: SessionRecord, model: str) -> SessionRecord: ...
     def prompts(self, session_id: str) -> list[PromptRecord]: ...
@@ -124,6 +61,7 @@ class SessionStore(Protocol):
     def close(self) -> None: ...
 
 
+_MASK = "frame_index, object_id, height, width, counts, score, object_score, elapsed_ms"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     session_id TEXT PRIMARY KEY, created_at REAL NOT NULL, last_used_at REAL NOT NULL, image_size INTEGER NOT NULL,
@@ -148,23 +86,36 @@ CREATE TABLE IF NOT EXISTS expired (session_id TEXT PRIMARY KEY, at REAL NOT NUL
 
 
 class SqliteStore:
-    """One SQLite file in WAL mode. Each call is one transaction, and all but `masked_frames` take well under a millisecond."""
+    """One SQLite file in WAL mode. Each call is one transaction. Writes take turns, and so do short reads, on a connection of
+    their own: in WAL mode neither waits for the other. Reads of a whole session take milliseconds for thousands of masks, and
+    each has its own connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, before_creating: Callable[[], None] = lambda: None) -> None:
+        """before_creating: called before the tables of a new database are made. Raises StoreUnusable."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._owner = _claim(path)
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False)
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        _close_to_others(path)
+        self._db = self._reader = sqlite3.connect(path, check_same_thread=False)
         try:
-            self._prepare(path)
+            self._prepare(path, before_creating)
+            self._reader = _connect_to_read(path)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise translate(error) or StoreUnusable(f"{path} cannot be used: {error}") from error
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, path: Path) -> None:
-        """Make the tables, or bring those of an earlier version up to date. Raises StoreUnusable."""
+    def _prepare(self, path: Path, before_creating: Callable[[], None]) -> None:
+        """Make the tables, or bring those of an earlier version up to date."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "sessions" not in tables:
+            raise StoreUnusable(f"{path} is not a database of this service; it has the tables {', '.join(sorted(tables)[:5])}")
+        if version == 0:
+            before_creating()
         if not 0 <= version <= FORMAT:
             raise StoreUnusable(f"{path} has format {version}, of a later version of this service; this one reads formats up "
                                 f"to {FORMAT}")
@@ -205,13 +156,13 @@ class SqliteStore:
 
     def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
                       payload: dict[str, Any]) -> int:
-        """Write a prompt down, unsettled; returns its place in the log."""
+        """Write a prompt down, not applied yet; returns its place in the log."""
         return self._write(
             "INSERT INTO prompts (session_id, kind, object_id, frame_index, payload) VALUES (:id, :kind, :object, :frame, :p)",
             {"id": session_id, "kind": kind, "object": object_id, "frame": frame_index, "p": json.dumps(payload)})
 
-    def settle_prompt(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None:
-        """Note that a prompt was acted on and store what came of it, both or neither."""
+    def mark_applied(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None:
+        """Note that a prompt was applied and store the masks that came of it, both or neither."""
         with self._lock, self._db:
             self._db.execute("UPDATE prompts SET settled = 1 WHERE sequence = ?", (sequence,))
             self._insert_masks(session_id, masks)
@@ -222,7 +173,7 @@ class SqliteStore:
         return replace(record, model=model)
 
     def retract_prompt(self, sequence: int) -> None:
-        """Take back a prompt that could not be acted on."""
+        """Strike out a prompt that could not be applied."""
         self._write("DELETE FROM prompts WHERE sequence = :sequence", {"sequence": sequence})
 
     def prompts(self, session_id: str) -> list[PromptRecord]:
@@ -263,16 +214,18 @@ class SqliteStore:
 
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None:
         """A stored mask, or None."""
-        rows = self._read("SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
-                          "WHERE session_id = :id AND frame_index = :frame AND object_id = :object",
+        rows = self._read(f"SELECT {_MASK} FROM masks WHERE session_id = :id AND frame_index = :frame AND object_id = :object",
                           {"id": session_id, "frame": frame_index, "object": object_id})
         return MaskRecord(*rows[0]) if rows else None
 
     def masks(self, session_id: str, frame_index: int | None = None) -> list[MaskRecord]:
         """All stored masks, or those of one frame, by frame and object. Takes milliseconds for thousands of them."""
-        where = "session_id = :id" if frame_index is None else "session_id = :id AND frame_index = :frame"
-        rows = self._read("SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
-                          f"WHERE {where} ORDER BY frame_index, object_id", {"id": session_id, "frame": frame_index})
+        if frame_index is None:
+            rows = self._read_long(f"SELECT {_MASK} FROM masks WHERE session_id = :id ORDER BY frame_index, object_id",
+                                   {"id": session_id})
+        else:
+            rows = self._read(f"SELECT {_MASK} FROM masks WHERE session_id = :id AND frame_index = :frame ORDER BY object_id",
+                              {"id": session_id, "frame": frame_index})
         return [MaskRecord(*row) for row in rows]
 
     def delete_masks(self, session_id: str, object_id: int) -> None:
@@ -281,8 +234,8 @@ class SqliteStore:
 
     def masked_frames(self, session_id: str) -> list[int]:
         """Frames with masks, in order. Takes milliseconds for thousands of them."""
-        return [row[0] for row in self._read("SELECT DISTINCT frame_index FROM masks INDEXED BY masks_by_frame "
-                                             "WHERE session_id = :id ORDER BY frame_index", {"id": session_id})]
+        return [row[0] for row in self._read_long("SELECT DISTINCT frame_index FROM masks INDEXED BY masks_by_frame "
+                                                  "WHERE session_id = :id ORDER BY frame_index", {"id": session_id})]
 
     def snapshot(self, session_id: str) -> SqliteSnapshot:
         """The session's masks as they are now, to be read while others are stored. To be closed."""
@@ -290,7 +243,8 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._db.close()
             self._owner.close()
 
@@ -304,8 +258,12 @@ class SqliteStore:
             return self._db.execute(statement, values).lastrowid or 0
 
     def _read(self, statement: str, values: dict[str, Any]) -> list[Any]:
-        with self._lock:
-            return self._db.execute(statement, values).fetchall()
+        with self._reading:
+            return self._reader.execute(statement, values).fetchall()
+
+    def _read_long(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        with contextlib.closing(_connect_to_read(self._path)) as database:
+            return database.execute(statement, values).fetchall()
 
 
 class SqliteSnapshot:
@@ -313,15 +271,13 @@ class SqliteSnapshot:
 
     def __init__(self, path: Path, session_id: str) -> None:
         self._session_id = session_id
-        self._db = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, check_same_thread=False)
-        self._db.isolation_level = None
+        self._db = _connect_to_read(path)
         self._db.execute("BEGIN")
 
     def masks(self, first: int, last: int) -> Iterator[MaskRecord]:
         """Masks of the frames from `first` to `last`, both inclusive, by frame and object; one at a time."""
         rows = self._db.execute(
-            "SELECT frame_index, object_id, height, width, counts, score, object_score, elapsed_ms FROM masks "
-            "WHERE session_id = ? AND frame_index BETWEEN ? AND ? ORDER BY frame_index, object_id",
+            f"SELECT {_MASK} FROM masks WHERE session_id = ? AND frame_index BETWEEN ? AND ? ORDER BY frame_index, object_id",
             (self._session_id, first, last))
         return (MaskRecord(*row) for row in rows)
 
@@ -330,9 +286,24 @@ class SqliteSnapshot:
         self._db.close()
 
 
+def _close_to_others(path: Path) -> None:
+    """Make the database's file if it is missing, for nobody but its owner; SQLite makes the files beside it alike."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with contextlib.suppress(OSError):  # another user's
+            file.chmod(0o600)
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection on which each statement sees what was last committed, unless a transaction is begun."""
+    database = sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, check_same_thread=False)
+    database.isolation_level = None
+    return database
+
+
 def _claim(path: Path) -> BinaryIO:
     """Be the only process that uses a store, until the file that this returns is closed. Raises StoreUnusable."""
-    owner = path.with_suffix(".lock").open("wb")
+    owner = os.fdopen(os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "wb")
     if fcntl is not None:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)

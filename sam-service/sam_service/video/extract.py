@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
-from sam_service.errors import EngineError, ServiceError, StorageFull
+from sam_service.errors import EngineError, ServiceError
+from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoLimits
 from sam_service.video.process import DecodingProcess
 from sam_service.video.reading import Job
 
 _log = logging.getLogger(__name__)
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_ROOM = "there is no room to store the video's frames"
 
 
 class Extraction:
@@ -98,7 +98,7 @@ class Extraction:
                 self._store.stop()
                 return
             if shutil.disk_usage(self._store.folder).free < self._limits.min_free_bytes:
-                raise OSError(errno.ENOSPC, "too little is left free")
+                raise disk_full(NO_ROOM)
             self._store.append(frame.jpeg, frame.timestamp_s, source_index=frame.source_index)
         self._store.finish(truncated=process.truncated, missing_frames=process.missing_frames)
 
@@ -115,11 +115,12 @@ class Extraction:
 
 
 def _as_service_error(error: Exception) -> ServiceError:
-    """Return what the store's readers are told; the cause itself is for the log."""
-    if isinstance(error, ServiceError):
-        return error
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return StorageFull("there is no room to store the video's frames", retry_after_s=60)
+    """The error that whoever waits for a frame gets; the cause itself is for the log."""
+    if is_disk_full(error):
+        return disk_full(NO_ROOM)
+    translated = translate(error)
+    if translated is not None:
+        return translated
     if isinstance(error, OSError):
         return EngineError("the video's frames could not be stored", code="storage_failed")
     return EngineError("the video's frames could not be extracted", code="extraction_failed")

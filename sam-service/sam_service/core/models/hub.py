@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import warnings
@@ -14,6 +13,7 @@ from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from sam_service.errors import ModelUnavailable, StorageFull
+from sam_service.failures import is_disk_full
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 FILES = [CONFIG_FILE, WEIGHTS_FILE]
@@ -60,7 +60,7 @@ def fetch(repo: str, revision: str, *, cache_dir: Path | str | None = None, offl
             folder = snapshot_download(repo, revision=revision, cache_dir=cache_dir, local_files_only=offline,
                                        allow_patterns=FILES, tqdm_class=bar)
     except (TRANSPORT_ERROR, UserWarning, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, UserWarning) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, UserWarning) or is_disk_full(error):
             raise StorageFull(f"the disk has no room for the weights of {repo}: {error}") from error
         why = _why(error, revision, offline)
         raise ModelUnavailable(f"{repo} at {revision} on the Hugging Face hub cannot be had: {why}") from error

@@ -1,0 +1,60 @@
+"""The step behind a prompt: the network's mask for it, and taking prompts and objects back out of the tracking memory.
+
+All but `prepare` hold the session's lock, and wait for the device alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from sam_service.core.prompts import Prompt
+from sam_service.sessions.records import MaskRecord
+from sam_service.sessions.render import to_record
+from sam_service.sessions.service import SessionService
+from sam_service.sessions.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedFrame:
+    """A frame whose step can run: all frames that it reads are extracted. num_frames: the clip's length as far as the network
+    needs it. reference: the frame that a prompt on this one is compared with, None where there is none."""
+
+    index: int
+    num_frames: int
+    reference: int | None
+
+
+async def prepare(sessions: SessionService, session: Session, frame_index: int) -> PromptedFrame:
+    """Wait for all frames that the step of a prompt reads. Called before the session is locked, since it can take long.
+
+    Raises NotFound past the end of the clip, NotReady where a frame does not come in time.
+    """
+    await sessions.require_frame(session, frame_index)
+    num_frames = await sessions.require_length(session)
+    return PromptedFrame(frame_index, num_frames, await sessions.require_reference(session, frame_index))
+
+
+async def apply_prompt(sessions: SessionService, session: Session, object_id: int, frame: PromptedFrame,
+                       prompt: Prompt) -> MaskRecord:
+    """Run the step of one prompt: the memory has it then. Returns its mask; stores nothing."""
+    pixels = await sessions.prompted_frame(session, frame.index, frame.reference)
+    step = await asyncio.wrap_future(sessions.engine.step(
+        session.record.image_size, session.bank, pixels, prompts={object_id: prompt}, num_frames=frame.num_frames))
+    return await sessions.pools.steps.run(lambda: to_record(step.outputs[0], *session.size, step.elapsed_ms))
+
+
+async def remove_object(sessions: SessionService, session: Session, object_id: int) -> None:
+    """Remove an object's memory and its masks."""
+    bank = session.bank
+    await asyncio.wrap_future(sessions.engine.run_on_device(lambda: bank.remove(object_id)))
+    await sessions.pools.store.run(lambda: sessions.store.delete_masks(session.session_id, object_id))
+
+
+async def clear_prompt(sessions: SessionService, session: Session, object_id: int, frame_index: int) -> None:
+    """Take a prompt out of the memory. An object without another prompt loses its memory and its masks."""
+    if session.prompts[object_id].keys() - {frame_index}:
+        bank = session.bank
+        await asyncio.wrap_future(sessions.engine.run_on_device(lambda: bank.object(object_id).clear_prompt(frame_index)))
+    else:
+        await remove_object(sessions, session, object_id)
