@@ -260,7 +260,11 @@ PROTOCOL = [
     Case("http: two lengths", lambda target: target.raw(_HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), (400,),
          "invalid_http"),
     Case("http: length and chunks", lambda target: target.raw(
-        _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), (400, 422)),
+        _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), (400,), "invalid_http"),
+    Case("http: the same length twice", lambda target: target.raw(_HEAD + b"Content-Length: 2,2\r\n\r\n{}"), (400,),
+         "invalid_http"),
+    Case("http: a length over two lines", lambda target: target.raw(_HEAD + b"Content-Length: 2\r\n ,2\r\n\r\n{}"), (400,),
+         "invalid_http"),
     Case("http: a chunk of 2**64 bytes", lambda target: target.raw(
         _HEAD + b"Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n{}"), (0, 400)),
     Case("http: no HTTP", lambda target: target.raw(bytes(range(256)) * 10), (400,), "invalid_http"),
