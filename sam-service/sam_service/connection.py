@@ -80,7 +80,7 @@ def _check_head(head: bytes) -> None:
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, with problem documents for requests that never reach the application, and limits in time and number.
+    """uvicorn's connection, with problem documents for requests that never reach the application, and limits in time and count.
 
     After such an answer it sends no more, and reads what the client still has to say for up to `LINGER_S`: closed at once, with
     bytes unread, the system would take the answer back with a reset.

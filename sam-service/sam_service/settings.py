@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     cors_origins: str = Field("", description="origins of pages that may call the service, with commas between; `*` for all")
     allowed_hosts: str = Field("", description="names in the Host header that are answered, with commas between; unset: any, "
                                                "or this machine's own where it listens on loopback without a key")
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$", description="prefix under which a proxy offers the "
+                                                                                "service, such as /sam")
     host: str = "127.0.0.1"
     port: int = Field(8002, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

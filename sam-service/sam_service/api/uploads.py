@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from sam_service.api.bodies import Pace, declared_bytes, pieces
+from sam_service.api.bodies import Pace, pieces
+from sam_service.api.scopes import declared_bytes
 from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull, TooLarge
 from sam_service.schemas import InitializeBody
 from sam_service.sessions.service import UPLOAD_PREFIX, OpenOptions, check_name
