@@ -278,7 +278,8 @@ PROTOCOL = [
 ]
 _PAGE = {"Origin": "https://evil.example"}
 PAGES = [
-    Case("page: an upload", lambda target: target.client.http.post("/initialize", files={"file": ("a.mp4", b"a")}, headers=_PAGE),
+    Case("page: an upload", lambda target: target.client.http.post("/initialize", files={"file": ("a.mp4", b"a")},
+                                                                   headers=_PAGE),
          (403,), "foreign_origin"),
     Case("page: a prompt", lambda target: target.client.http.post("/add-object", json={
         "session_id": target.session_id, "points": [[9, 9]]}, headers=_PAGE), (403,), "foreign_origin"),
@@ -297,7 +298,8 @@ QUERIES = [
     Case("query: object_ids of 5000 digits", lambda target: target.client.http.get(
         f"/sessions/{target.session_id}/export?format=png&object_ids={'9' * 5000}"), (422,), "invalid_input"),
     Case("query: object_ids of other digits", lambda target: target.client.http.get(
-        f"/sessions/{target.session_id}/export", params={"format": "png", "object_ids": "\u0661,\u00b2"}), (422,), "invalid_input"),
+        f"/sessions/{target.session_id}/export", params={"format": "png", "object_ids": "\u0661,\u00b2"}), (422,),
+         "invalid_input"),
     Case("query: a frame of 5000 digits", lambda target: target.client.http.get(
         f"/sessions/{target.session_id}/frames/{'9' * 5000}"), (422,), "invalid_input"),
     Case("query: a session's header of 10 000 characters", lambda target: target.client.http.get(

@@ -24,11 +24,12 @@ from sam_service.core.features import Frame
 from sam_service.core.memory_bank import MemoryBank
 from sam_service.core.spill import DiskSpill
 from sam_service.core.zoom import Window, part_of
-from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, ServiceError, TooManySessions
+from sam_service.errors import Gone, NotFound, NotReady, ServiceError, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
 from sam_service.sessions.mishaps import known
+from sam_service.sessions.names import shown_name
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import SessionRecord, SessionStore
 from sam_service.video.extract import Extraction
@@ -98,6 +99,7 @@ class SessionService:
 
         Returns as soon as frame 0 can be clicked. Raises NotAVideo, TooLarge, InvalidInput, TooManySessions, NotReady.
         """
+        name = shown_name(name)
         model = self.engine.require_ready()
         image_size = options.image_size if options.image_size is not None else model.image_size
         self.engine.check_image_size(image_size)
@@ -328,11 +330,3 @@ class SessionService:
         bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
         extraction = Extraction(Path(record.source), frames, self.limits.video)
         return Session(record, folder, frames, extraction, bank, last_used_at=record.last_used_at)
-
-
-def check_name(name: str) -> str:
-    """A file name for display: its last part, at most 200 characters. Raises InvalidInput when nothing is left."""
-    shown = name.replace("\\", "/").rsplit("/", 1)[-1].strip()[:200]
-    if not shown:
-        raise InvalidInput("the uploaded file has no name", field="file")
-    return shown
