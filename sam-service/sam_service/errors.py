@@ -10,6 +10,7 @@
     │   ├── TooSlow             the body does not come
     │   ├── NotFound            no such session, object, frame, mask or model
     │   ├── Unauthorized        the API key is missing or wrong
+    │   ├── Forbidden           a web page of another origin asks for what it may not
     │   ├── Gone                the session was there, and has expired
     │   └── Conflict            right request, wrong state
     ├── CapacityError           not now; try again later
@@ -96,6 +97,12 @@ class Unauthorized(ClientError):
     """The service wants an API key and got none, or a wrong one."""
 
     code = "unauthorized"
+
+
+class Forbidden(ClientError):
+    """A web page of another origin asks for a change."""
+
+    code = "forbidden"
 
 
 class Gone(ClientError):

@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import resource
 import socket
 import sys
 import time
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvicorn
 
 from sam_service.api.app import create_app
 from sam_service.api.guards import MAX_HEAD_BYTES
-from sam_service.connection import Connection
+from sam_service.connection import connections
 from sam_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 RESTARTS = "SAM_SERVICE_RESTARTS"  # when the process started anew, seconds since 1970; handed on from one to the next
 MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
 EXIT_HUNG = 70
+MAX_DESCRIPTORS = 65536
+LOG_INTERVAL_S = 1.0
+LISTEN_BACKLOG = 1024
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which tells the application of a stop before it waits for its clients; a second signal ends it at once."""
+    """uvicorn, which tells the application of a stop before it waits for its clients; a second signal ends it at once.
+
+    At most MAX_CONNECTIONS clients are connected, and never more than a quarter of the file descriptors that the process may
+    have: the others are for files, for videos and for connections that are on their way in or out.
+    """
 
     def __init__(self, settings: Settings, *, log_level: str | None = None, restart_when_hung: bool = False) -> None:
         self._app = create_app(settings, on_hang=start_anew if restart_when_hung else None,
                                process_restarts=len(_restarts()))
+        descriptors = raise_descriptor_limit()
+        limit = min(settings.max_connections, max(8, descriptors // 4))
+        if limit < settings.max_connections:
+            logger.warning("%d connections at a time, not MAX_CONNECTIONS=%d: the system lets the process open %d files",
+                           limit, settings.max_connections, descriptors)
         super().__init__(uvicorn.Config(
             self._app, host=settings.host, port=settings.port, log_level=log_level or settings.log_level, access_log=False,
-            http=Connection, h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            http=connections(limit),  # type: ignore[arg-type]
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=min(256, max(8, descriptors // 16)),
             timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s))))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. A system that hands out no descriptors for new connections is logged once a second at most.
+
+        asyncio accepts `backlog` connections in one round, so that is small; how many may wait in the kernel is another matter.
+        """
+        asyncio.get_running_loop().set_exception_handler(AcceptErrors())
+        await super().startup(sockets)
+        for listening in (one for server in self.servers for one in server.sockets):
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(LISTEN_BACKLOG)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for a stop; the second ends the process. All that was answered is on disk."""
@@ -44,6 +70,33 @@ class Server(uvicorn.Server):
         """Refuse new work, let running frames and open answers end, then stop."""
         self._app.state.services.begin_stop()
         await super().shutdown(sockets)
+
+
+class AcceptErrors:
+    """The event loop's handler of errors: of those while a connection is accepted, one line a second; the others as usual."""
+
+    def __init__(self) -> None:
+        self._logged_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not str(context.get("message", "")).startswith("socket.accept()"):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._logged_at >= LOG_INTERVAL_S:
+            self._logged_at = loop.time()
+            logger.warning("a connection could not be accepted: %s", context.get("exception"))
+
+
+def raise_descriptor_limit() -> int:
+    """Let the process open as many files as the system allows, at most MAX_DESCRIPTORS; returns how many those are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # macOS allows less than it says
+        return soft
+    return wanted
 
 
 def start_anew() -> NoReturn:

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     max_prompts: int = Field(256, ge=1, description="frames on which an object has prompts")
     max_image_size: int = Field(1024, ge=128, description="largest input size, pixels, that a client may ask for")
     session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
+    max_connections: int = Field(512, ge=8, description="clients that may be connected; at most a quarter of the file "
+                                                        "descriptors that the process may have")
     max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")
     feature_cache_mb: int = Field(64, ge=0, description="image features kept in memory, MiB")
     feature_disk_mb: int = Field(4096, ge=0, description="image features kept on disk, MiB, so that a second propagation "
@@ -76,6 +78,8 @@ class Settings(BaseSettings):
     cors_origins: str = Field("", description="origins of pages that may call the service, with commas between; `*` for all")
     allowed_hosts: str = Field("", description="names in the Host header that are answered, with commas between; unset: any, "
                                                "or this machine's own where it listens on loopback without a key")
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$", description="prefix under which a proxy offers the "
+                                                                                "service, such as /sam")
     host: str = "127.0.0.1"
     port: int = Field(8002, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -85,6 +85,10 @@ WRONG: dict[str, bytes] = {
     "two lengths": b"POST /add-object HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "a length and chunks": request("POST /add-object", {**JSON, "Transfer-Encoding": "chunked", "Content-Length": "3"},
                                    b"0\r\n\r\n"),
+    "a length in a list": request("POST /add-object", {**JSON, "Content-Length": "2,2"}, b"{}"),
+    "a length twice": b"POST /add-object HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "a length over two lines": request("POST /add-object", {**JSON, "Content-Length": "2\r\n ,2"}, b"{}"),
+    "chunks in HTTP/1.0": b"POST /add-object HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a body that stops": request("POST /add-object", {**JSON, "Content-Length": "500"}, b'{"session_id": '),
     "a chunk size that is no number": request("POST /add-object", {**JSON, "Transfer-Encoding": "chunked"}, b"zz\r\n{}\r\n"),
     "chunks that stop": request("POST /add-object", {**JSON, "Transfer-Encoding": "chunked"}, b"5\r\nabc"),
@@ -164,8 +168,10 @@ def test_a_head_over_the_limit_is_told_so_however_it_comes(service: Server, name
     assert json.loads(body)["code"] == "head_too_large" and "64 KiB" in json.loads(body)["detail"]
 
 
-@pytest.mark.parametrize("name", ["no HTTP", "TLS", "no host", "a negative length", "an unknown transfer",
-                                  "a chunk size that is no number"])
+@pytest.mark.parametrize("name", [
+    "no HTTP", "TLS", "no host", "a negative length", "an unknown transfer", "a chunk size that is no number",
+    "a length and chunks", "a length in a list", "a length twice", "a length over two lines", "chunks in HTTP/1.0",
+    "a folded header"])
 def test_what_is_no_request_is_told_so_in_a_problem_document(service: Server, name: str) -> None:
     statuses, received = exchange(service.url, WRONG[name])
     head, _, body = received.partition(b"\r\n\r\n")

@@ -197,7 +197,13 @@ BODIES = [
     Case("json: 50 000 levels deep, whole", lambda target: target.json(b"[" * 50_000 + b"]" * 50_000), (400, 422)),
     Case("json: 25 MiB", lambda target: target.json(b" " * (25 << 20)), (413,), "body_too_large"),
     Case("json: 20 MiB of numbers", lambda target: target.json(
-        b'{"session_id": "a", "points": [' + b"1," * (10 << 20) + b"1]}"), (422,)),
+        b'{"session_id": "a", "points": [' + b"1," * (10 << 20) + b"1]}"), (413,), "body_too_large"),
+    Case("json: 8 MiB of escapes", lambda target: target.json(
+        b'{"session_id": "a", "mask": "' + b"\\u0041" * (4 << 18) + b'"}'), (413,), "body_too_large"),
+    Case("json: 100 KiB where no mask is taken", lambda target: target.json(
+        b'{"session_id": "' + b"a" * 100_000 + b'"}', "/propagate"), (413,), "body_too_large"),
+    Case("json: 100 KiB for a call without a body", lambda target: target.client.http.request(
+        "DELETE", "/sessions/none", content=b"a" * 100_000), (413,), "body_too_large"),
     Case("json: a number of 100 000 digits", lambda target: target.json(
         b'{"session_id": ' + b"9" * 100_000 + b"}"), (400, 422)),
     Case("json: a key twice", lambda target: target.json(
@@ -260,10 +266,45 @@ PROTOCOL = [
     Case("http: two lengths", lambda target: target.raw(_HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), (400,),
          "invalid_http"),
     Case("http: length and chunks", lambda target: target.raw(
-        _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), (400, 422)),
+        _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), (400,), "invalid_http"),
+    Case("http: the same length twice", lambda target: target.raw(_HEAD + b"Content-Length: 2,2\r\n\r\n{}"), (400,),
+         "invalid_http"),
+    Case("http: a length over two lines", lambda target: target.raw(_HEAD + b"Content-Length: 2\r\n ,2\r\n\r\n{}"), (400,),
+         "invalid_http"),
     Case("http: a chunk of 2**64 bytes", lambda target: target.raw(
         _HEAD + b"Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n{}"), (0, 400)),
     Case("http: no HTTP", lambda target: target.raw(bytes(range(256)) * 10), (400,), "invalid_http"),
     Case("http: a body that ends early", lambda target: target.raw(_HEAD + b"Content-Length: 1000\r\n\r\n{"), (0, 400)),
 ]
-CASES = [*FILES, *NOT_VIDEOS, *PATHS, *BODIES, *PROMPTS, *FORMS, *PROTOCOL]
+_PAGE = {"Origin": "https://evil.example"}
+PAGES = [
+    Case("page: an upload", lambda target: target.client.http.post("/initialize", files={"file": ("a.mp4", b"a")},
+                                                                   headers=_PAGE),
+         (403,), "foreign_origin"),
+    Case("page: a prompt", lambda target: target.client.http.post("/add-object", json={
+        "session_id": target.session_id, "points": [[9, 9]]}, headers=_PAGE), (403,), "foreign_origin"),
+    Case("page: a prompt from a sandbox", lambda target: target.client.http.post("/add-object", json={
+        "session_id": target.session_id, "points": [[9, 9]]}, headers={"Origin": "null"}), (403,), "foreign_origin"),
+    Case("page: a form without an origin", lambda target: target.client.http.post("/propagate", json={
+        "session_id": target.session_id}, headers={"Sec-Fetch-Site": "cross-site"}), (403,), "foreign_origin"),
+    Case("page: cancel", lambda target: target.client.http.post(
+        f"/sessions/{target.session_id}/cancel", headers=_PAGE), (403,), "foreign_origin"),
+    Case("page: delete", lambda target: target.client.http.delete(f"/sessions/{target.session_id}", headers=_PAGE),
+         (403,), "foreign_origin"),
+    Case("page: a name that leads here", lambda target: target.client.http.post("/propagate", json={}, headers={
+        "Host": "evil.example"}), (400,), "unknown_host"),
+]
+QUERIES = [
+    Case("query: object_ids of 5000 digits", lambda target: target.client.http.get(
+        f"/sessions/{target.session_id}/export?format=png&object_ids={'9' * 5000}"), (422,), "invalid_input"),
+    Case("query: object_ids of other digits", lambda target: target.client.http.get(
+        f"/sessions/{target.session_id}/export", params={"format": "png", "object_ids": "\u0661,\u00b2"}), (422,),
+         "invalid_input"),
+    Case("query: a frame of 5000 digits", lambda target: target.client.http.get(
+        f"/sessions/{target.session_id}/frames/{'9' * 5000}"), (422,), "invalid_input"),
+    Case("query: a session's header of 10 000 characters", lambda target: target.client.http.get(
+        "/health", headers={"X-Session-Id": "a" * 10_000}), (422,), "invalid_input"),
+    Case("query: a key that is not ASCII", lambda target: target.raw(
+        b"GET /sessions HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: \xff\xfe\r\n\r\n"), (200,)),
+]
+CASES = [*PAGES, *QUERIES, *FILES, *NOT_VIDEOS, *PATHS, *BODIES, *PROMPTS, *FORMS, *PROTOCOL]

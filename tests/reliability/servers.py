@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -24,6 +25,8 @@ START_TIMEOUT_S = 60.0
 LISTENING = "running on http://"
 SMALL = {"SAM2_IMAGE_SIZE": "128", "TORCH_NUM_THREADS": "1"}
 """Options of a service whose masks need not be good."""
+DESCRIPTORS = "TEST_DESCRIPTORS"
+"""An option of these tests alone: how many files the process may open at most; half as many until it asks for more."""
 
 
 def _serve(data: Path, log: Path, options: dict[str, str]) -> None:
@@ -31,6 +34,8 @@ def _serve(data: Path, log: Path, options: dict[str, str]) -> None:
     with log.open("wb") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
+    if descriptors := int(options.pop(DESCRIPTORS, 0)):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors // 2, descriptors))
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # where every thread is, into the log
     os.environ.update(options)

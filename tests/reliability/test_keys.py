@@ -13,12 +13,13 @@ from sam_service.local import local_service
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.fuzz.wire import connect as connect_socket
 from tests.fuzz.wire import exchange, request
 from tests.support import settings
 
 KEY = "correct horse"
-OPEN = {"/", "/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
-OPEN_FOLDERS = ("/studio",)  # the page's own files; the page asks for the key
+OPEN = {"/", "/health", "/ready", "/openapi.json", "/docs"}
+OPEN_FOLDERS = ("/studio/", "/docs/")  # the pages' own files; the pages ask for the key
 WRONG_KEYS: list[dict[str, str]] = [
     {}, {"X-API-Key": ""}, {"X-API-Key": KEY.upper()}, {"X-API-Key": KEY + " x"}, {"Authorization": "Bearer"},
     {"Authorization": f"Basic {KEY}"}, {"Authorization": "Bearer wrong", "X-API-Key": KEY}, {"Cookie": f"X-API-Key={KEY}"}]
@@ -69,6 +70,39 @@ def test_every_other_route_wants_the_key(service: str, headers: dict[str, str]) 
             else:
                 answer = http.request(method, path, json={}, headers=headers)
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), f"{method} {path}"
+
+
+def test_what_is_no_call_wants_the_key_too(service: str) -> None:
+    for path in ("/nothing", "/redoc", "/studio/../sessions", "/studio/a/b", "/docs/a/b", "/sessions/", "//", "/health/x"):
+        statuses, _ = exchange(service, request(f"GET {path}", {"Connection": "close"}))
+        assert statuses == [401], path
+
+
+def test_a_wrong_key_is_told_so_whatever_the_body(service: str) -> None:
+    kinds = ("application/json", "multipart/form-data; boundary=x", "text/plain")
+    for body in (b"", b"{", b"[" * 100_000, b"x" * (8 << 20)):
+        for kind in kinds:
+            for method, path in (("POST", "/initialize"), ("POST", "/add-object"), ("DELETE", "/sessions/1"), ("POST", "/no")):
+                answer = httpx.request(method, service + path, content=body, headers={"Content-Type": kind}, timeout=30)
+                assert answer.status_code == 401, (method, path, kind, len(body))
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 25000000", "Transfer-Encoding: chunked", "Content-Length: 99999999999"])
+def test_no_body_is_waited_for_without_the_key(service: str, length: str) -> None:
+    with connect_socket(service) as connection:
+        connection.sendall(f"POST /add-object HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
+                           .encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "\u043a\u043b\u044e\u0447"])
+def test_a_key_that_is_not_ascii(key: str) -> None:
+    with local_service(settings(sam2_api_key=key, sam2_image_size=128)) as url:
+        sent = [key.encode(), *([key.encode("latin-1")] if key.startswith("s") else [])]
+        for raw in sent:
+            assert httpx.get(f"{url}/sessions", headers={b"X-API-Key": raw}).status_code == 200
+            assert httpx.get(f"{url}/sessions", headers={b"Authorization": b"Bearer " + raw}).status_code == 200
+        assert httpx.get(f"{url}/sessions", headers={b"X-API-Key": b"\xff"}).status_code == 401
 
 
 def test_a_host_that_is_a_path_opens_nothing(service: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from sam_service import __version__
 from sam_service.api import (
+    docs_page,
     event_routes,
     export_routes,
     guards,
@@ -21,8 +23,8 @@ from sam_service.api import (
     session_routes,
     studio,
 )
-from sam_service.api.bodies import BodyLimit
-from sam_service.api.deps import Services, require_key
+from sam_service.api.bodies import BodyLimit, BodyRules
+from sam_service.api.deps import Services
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.models.family import Checkpoint
 from sam_service.core.speedups import Speedups
@@ -40,7 +42,11 @@ from sam_service.video.limits import VideoLimits
 
 logger = logging.getLogger(__name__)
 EXPIRY_INTERVAL_S = WATCH_INTERVAL_S = 1.0
-MAX_JSON_BYTES = 24 << 20  # a mask prompt is a base64 PNG of at most 16 MiB
+MASK_BYTES = 24 << 20  # a mask prompt is a picture of at most 16 MiB, in base64
+BODIES = BodyRules(large={"/add-object": MASK_BYTES, "/refine": MASK_BYTES}, uploads=frozenset({"/initialize"}),
+                   none=(re.compile("/sessions/[^/]*/cancel"),))
+# What needs no key: whether the service lives, what it can do, and the files of its page, which asks for the key.
+OPEN_PATHS = frozenset({"/", "/studio/", "/docs", "/docs/", "/openapi.json", "/health", "/ready"})
 
 DESCRIPTION = """Segment and track objects through videos with SAM 2.1.
 
@@ -77,18 +83,18 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
             services.sessions.store.close()
 
     stopping = asyncio.Event()
-    app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan,
-                  responses=problems.documented(400, 408, 413, 431, 500))
-    app.add_middleware(BodyLimit, max_bytes=MAX_JSON_BYTES, uploads=frozenset({"/initialize"}), stopping=stopping)
+    app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None,
+                  redoc_url=None, responses=problems.documented(400, 403, 408, 413, 431, 500))
+    app.add_middleware(BodyLimit, rules=BODIES, stopping=stopping)
     problems.install(app)
-    guards.install(app, settings)
+    guards.install(app, settings, OPEN_PATHS)
     app.include_router(service_routes.open_router)
     app.include_router(event_routes.router)
     app.include_router(studio.router)
+    app.include_router(docs_page.router)
     for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router,
                    export_routes.router):
-        app.include_router(router, dependencies=[Depends(require_key)],
-                           responses=problems.documented(401, 404, 409, 410, 422, 503))
+        app.include_router(router, responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sam_service.api.json_bodies import INLINE_BYTES, Outline
 from sam_service.api.problems import problem_of, respond
-from sam_service.errors import ClientError, NotReady, ServiceError, TooLarge, TooSlow
+from sam_service.api.scopes import declared_bytes, expects_body, is_multipart, route_path
+from sam_service.errors import CapacityError, ClientError, NotReady, ServiceError, TooLarge, TooSlow
 
 LINGER_S = 3.0  # for a client that is refused in the middle of its body
 
@@ -26,6 +29,9 @@ class Pace:
     silence_s: float = 30.0
     grace_s: float = 60.0
     bytes_per_s: int = 4096
+
+
+JSON_PACE = Pace(bytes_per_s=64 << 10)
 
 
 async def pieces(receive: Receive, max_bytes: int, too_large: ServiceError, pace: Pace,
@@ -64,63 +70,91 @@ async def _next(receive: Receive, silence_s: float, stopping: asyncio.Event) -> 
     return coming.result()
 
 
-def declared_bytes(headers: Headers) -> int:
-    """What the request says its body has, 0 where it does not say."""
-    declared = headers.get("content-length", "")
-    return int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+@dataclass(frozen=True, slots=True)
+class BodyRules:
+    """How many bytes the bodies of which routes may have. Forms of `uploads` are counted by their own route.
+
+    large: paths that take a mask, and so much. none: patterns of paths that take no body although they change something.
+    held: bytes of all bodies together that are in memory.
+    """
+
+    usual: int = INLINE_BYTES
+    large: Mapping[str, int] = field(default_factory=dict)
+    uploads: frozenset[str] = frozenset()
+    none: tuple[re.Pattern[str], ...] = ()
+    held: int = 128 << 20
+
+    def limit(self, method: str, path: str) -> int | None:
+        """The most bytes; None where no body is taken."""
+        if method not in ("POST", "PUT", "PATCH") or any(pattern.fullmatch(path) for pattern in self.none):
+            return None
+        return self.large.get(path, self.usual)
 
 
 class BodyLimit:
-    """ASGI middleware: a body may have at most `max_bytes`; a longer one is answered 413, one that does not come 408.
-    `uploads` are paths that take multipart bodies and count those themselves."""
+    """ASGI middleware: reads a body before its route, where the route takes one. One longer than `rules` allow gets 413,
+    one that does not come 408, one for which there is no memory 503. Where a route takes none, it is passed over."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, uploads: frozenset[str], stopping: asyncio.Event,
-                 pace: Pace | None = None) -> None:
+    def __init__(self, app: ASGIApp, rules: BodyRules, stopping: asyncio.Event, pace: Pace | None = None) -> None:
         self._app = app
-        self._max_bytes = max_bytes
-        self._uploads = uploads
+        self._rules = rules
         self._stopping = stopping
-        self._pace = pace or Pace()
+        self._pace = pace or JSON_PACE
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        exchange = Exchange(receive, send)
-        if scope["path"] in self._uploads and is_multipart(headers):
-            await self._app(scope, exchange.receive, exchange.send)
-            return
-        try:
-            body = await self._read(headers, exchange.receive)
-        except ServiceError as error:
-            await respond(problem_of(error))(scope, receive, exchange.send)
-            return
-        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return pending.pop() if pending else await receive()
-
-        await self._app(scope, replay, send)
-
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
-        too_large = TooLarge(f"a JSON body may have at most {self._max_bytes} bytes", code="body_too_large")
-        if declared_bytes(headers) > self._max_bytes:
-            raise too_large
+            return await self._app(scope, receive, send)
+        headers, path = Headers(scope=scope), route_path(scope)
+        exchange = Exchange(receive, send, expects_body(scope))
+        if path in self._rules.uploads and is_multipart(headers):
+            return await self._app(scope, exchange.receive, exchange.send)
         body = bytearray()
-        async for piece in pieces(receive, self._max_bytes, too_large, self._pace, self._stopping):
+        try:
+            try:
+                await self._read(body, self._rules.limit(scope["method"], path), headers, exchange.receive)
+            except ServiceError as error:
+                return await respond(problem_of(error))(scope, receive, exchange.send)
+            pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+            async def replay() -> Message:
+                return pending.pop() if pending else await exchange.receive()
+
+            await self._app(scope, replay, exchange.send)
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, body: bytearray, limit: int | None, headers: Headers, receive: Receive) -> None:
+        """Read into `body`, which is counted as held from its first byte on. Raises ServiceError."""
+        if limit is None:
+            if declared_bytes(headers) > self._rules.usual:
+                raise TooLarge("this call takes no body", code="body_too_large")
+            return
+        too_large = TooLarge(f"the body may have at most {limit} bytes", code="body_too_large")
+        if declared_bytes(headers) > limit:
+            raise too_large
+        outline = Outline() if limit > INLINE_BYTES else None
+        async for piece in pieces(receive, limit, too_large, self._pace, self._stopping):
+            if outline is not None:
+                outline.feed(piece)
+            if self._held + len(piece) > self._rules.held:
+                raise CapacityError("the service holds as many bodies of requests as it may; try again later",
+                                    code="too_many_bodies")
+            self._held += len(piece)
             body += piece
-        return bytes(body)
 
 
 class Exchange:
     """A request that may be answered before its body is read. Then the connection is closed behind the answer, a little
-    later: closed at once, with bytes unread, the system would take the answer back with a reset."""
+    later: closed at once, with bytes unread, the system would take the answer back with a reset.
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    has_body: whether there is a body to read.
+    """
+
+    def __init__(self, receive: Receive, send: Send, has_body: bool) -> None:
         self._receive = receive
         self._send = send
-        self._complete = False
+        self._complete = not has_body
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -145,7 +179,3 @@ class Exchange:
                 while not self._complete:
                     await self.receive()
 
-
-def is_multipart(headers: Headers) -> bool:
-    """Whether the body is a multipart form."""
-    return headers.get("content-type", "").lower().startswith("multipart/")

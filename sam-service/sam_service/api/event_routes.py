@@ -10,13 +10,14 @@ import functools
 import json
 from dataclasses import asdict
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Path, Query, WebSocket, WebSocketDisconnect
 from pydantic_core import to_json
 
 from sam_service.api import views
-from sam_service.api.deps import Services, given_key, is_key
+from sam_service.api.deps import Services
+from sam_service.api.keys import given_key, is_key
+from sam_service.api.origins import is_foreign
 from sam_service.errors import ServiceError
 from sam_service.masks.encode import MaskFormat
 from sam_service.sessions import events
@@ -34,15 +35,15 @@ Message = tuple[str, dict[str, Any]]  # its name, and what it says
 async def session_events(socket: WebSocket, session_id: Annotated[str, Path(max_length=64)],
                          mask_format: Annotated[MaskFormat, Query()] = "none") -> None:
     """All that happens in a session, as JSON messages, the whole state first. Closed with 4401 without the API key, 4404
-    where there is no such session, 4403 for a page of another host."""
+    where there is no such session, 4403 for a page of another origin."""
     services: Services = socket.app.state.services
     protocols = socket.scope.get("subprotocols", [])
     await socket.accept(PROTOCOL if PROTOCOL in protocols else None)
     expected = services.settings.sam2_api_key
     if expected is not None and not is_key(_given(socket), expected):
         return await socket.close(UNAUTHORIZED, "this service wants its API key")
-    if expected is None and not _same_origin(socket):
-        return await socket.close(FOREIGN_ORIGIN, "a page of another host may not listen")
+    if is_foreign(socket.headers, socket.app.state.origins):
+        return await socket.close(FOREIGN_ORIGIN, "a page of another origin may not listen")
     try:
         session = services.sessions.get(session_id)
     except ServiceError as error:
@@ -140,22 +141,12 @@ async def _send(socket: WebSocket, session: Session, event: str, body: dict[str,
     await socket.send_text(to_json({"event": event, "session_id": session.session_id, **body}).decode())
 
 
-def _given(socket: WebSocket) -> str:
+def _given(socket: WebSocket) -> bytes:
     """The key of a header or, from a browser, which cannot set one, of the sub-protocol `key.` + base64url."""
     for protocol in socket.scope.get("subprotocols", []):
         if protocol.startswith(KEY_PREFIX):
             coded = protocol.removeprefix(KEY_PREFIX)
             with contextlib.suppress(binascii.Error, ValueError):
-                return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode()
+                return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4))
     return given_key(socket)
 
-
-def _same_origin(socket: WebSocket) -> bool:
-    """Whether the page that connects is this service's own; what is no page says no origin."""
-    origin = socket.headers.get("origin")
-    if origin is None:
-        return True
-    try:
-        return urlsplit(origin).netloc == socket.headers.get("host")
-    except ValueError:
-        return False

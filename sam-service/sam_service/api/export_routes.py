@@ -66,7 +66,8 @@ def _object_ids(text: str | None) -> list[int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and int(part) <= MAX_ID for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part.lstrip("0")) <= len(str(MAX_ID)) and int(part) <= MAX_ID
+               for part in parts):
         raise InvalidInput(f"object_ids is a list of objects' numbers with commas, such as 1,2; each at most {MAX_ID}",
                            field="object_ids")
     return [int(part) for part in parts]

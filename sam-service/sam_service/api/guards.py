@@ -1,22 +1,31 @@
-"""What every answer and every caller is held to: headers that keep browsers careful, how long a request's head may be, and
-which hosts and pages may call."""
+"""What every answer and every caller is held to: headers that keep browsers careful, how long a request's head may be, which
+hosts and pages may call and with what key, and what is answered where the service itself fails."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
+import re
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sam_service.api.bodies import Exchange
-from sam_service.api.problems import problem_of, respond
-from sam_service.errors import ClientError, HeadTooLarge, NotReady, ServiceError
+from sam_service.api.keys import KeyGuard
+from sam_service.api.origins import OriginGuard, normal_origin
+from sam_service.api.problems import internal_error, problem_of, respond
+from sam_service.api.scopes import expects_body, route_path
+from sam_service.errors import ClientError, HeadTooLarge, InvalidInput, NotReady, ServiceError
 from sam_service.settings import Settings
 
+logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 64 << 10
+SESSION_HEADER = "x-session-id"
+_SESSION_ID = re.compile(r"[!-~]{1,128}")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -26,12 +35,18 @@ _HEADERS = {
 _OWN_NAMES = frozenset({"localhost"})
 
 
-def install(app: FastAPI, settings: Settings) -> None:
-    """Guard an application as its settings say."""
-    app.add_middleware(Guard, hosts=_hosts(settings), open_to_pages=bool(settings.cors_origins))
-    if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=_listed(settings.cors_origins), allow_methods=["*"],
-                           allow_headers=["*"], expose_headers=["Location", "Retry-After", "Content-Disposition"], max_age=600)
+def install(app: FastAPI, settings: Settings, open_paths: frozenset[str]) -> None:
+    """Guard an application as its settings say. open_paths: those that need no key; see `KeyGuard`."""
+    origins = frozenset(map(normal_origin, _listed(settings.cors_origins)))
+    app.state.origins = origins
+    if settings.sam2_api_key is not None:
+        app.add_middleware(KeyGuard, key=settings.sam2_api_key, open_paths=open_paths)
+    app.add_middleware(OriginGuard, allowed=origins)
+    app.add_middleware(Guard, hosts=_hosts(settings), open_to_pages=bool(origins),
+                       prefix=settings.root_path.rstrip("/"))
+    if origins:
+        app.add_middleware(CORSMiddleware, allow_origins=sorted(origins), allow_methods=["*"], allow_headers=["*"], max_age=600,
+                           expose_headers=["Location", "Retry-After", "Content-Disposition", SESSION_HEADER])
 
 
 def _hosts(settings: Settings) -> frozenset[str] | None:
@@ -69,11 +84,15 @@ def _is_address(host: str) -> bool:
 
 class Guard:
     """ASGI middleware: refuses heads over `MAX_HEAD_BYTES` with 431 and other hosts' names with 400, and adds the headers. An
-    address is always a host's own name."""
+    address is always a host's own name. What nobody else has answered is answered 500, and the connection closed behind it.
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, open_to_pages: bool) -> None:
+    prefix: of the paths at a proxy, which may leave it on or take it off.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, open_to_pages: bool, prefix: str) -> None:
         self._app = app
         self._hosts = hosts
+        self._prefix = prefix
         self._headers = dict(_HEADERS)
         if open_to_pages:
             del self._headers["Cross-Origin-Resource-Policy"]
@@ -82,7 +101,9 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
 
-        started = False
+        scope["root_path"] = self._prefix
+        started, web_socket = False, scope["type"] == "websocket"
+        given = Headers(scope=scope).get(SESSION_HEADER)
 
         async def with_headers(message: Message) -> None:
             nonlocal started
@@ -91,27 +112,39 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                if given is not None and _SESSION_ID.fullmatch(given):
+                    headers[SESSION_HEADER] = given
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self._refusal(scope, given)
+        if refusal is not None and web_socket:
+            return await send({"type": "websocket.close", "code": 1008})
+        exchange = Exchange(receive, with_headers, not web_socket and expects_body(scope))
         if refusal is not None:
-            if scope["type"] == "websocket":
-                return await send({"type": "websocket.close", "code": 1008})
-            exchange = Exchange(receive, with_headers)
             return await respond(problem_of(refusal))(scope, exchange.receive, exchange.send)
+        if not route_path(scope):  # the prefix of ROOT_PATH alone
+            return await RedirectResponse(self._prefix + "/")(scope, exchange.receive, exchange.send)
         try:
-            await self._app(scope, receive, with_headers)
+            await self._app(scope, receive if web_socket else exchange.receive, with_headers)
         except asyncio.CancelledError:  # by the server, which has waited for long enough at its stop
-            if started or scope["type"] == "websocket":
-                return None
-            await respond(problem_of(NotReady("the service is stopping", code="stopping", retry_after_s=10)))(
-                scope, receive, with_headers)
+            if not started and not web_socket:
+                await respond(problem_of(NotReady("the service is stopping", code="stopping", retry_after_s=10)))(
+                    scope, receive, with_headers)
+        except Exception:
+            if started or web_socket:
+                raise
+            logger.exception("%s %s failed", scope["method"], scope["path"].encode("ascii", "backslashreplace").decode())
+            answer = respond(internal_error())
+            answer.headers["Connection"] = "close"
+            await answer(scope, exchange.receive, exchange.send)
 
-    def _refusal(self, scope: Scope) -> ServiceError | None:
+    def _refusal(self, scope: Scope, session_id: str | None) -> ServiceError | None:
         if _head_bytes(scope) > MAX_HEAD_BYTES:
             return head_too_large()
         if not self._answers(scope):
             return ClientError("this service does not answer to that Host (ALLOWED_HOSTS)", field="host", code="unknown_host")
+        if session_id is not None and not _SESSION_ID.fullmatch(session_id):
+            return InvalidInput(f"{SESSION_HEADER} has 1 to 128 printable ASCII characters and no space", field=SESSION_HEADER)
         return None
 
     def _answers(self, scope: Scope) -> bool:

@@ -37,6 +37,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.ModelUnavailable: 503,
     errors.EngineError: 500,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
 }
 MEDIA_TYPE = "application/problem+json"
 MAX_FIELDS, MAX_TEXT = 20, 300
@@ -58,7 +59,7 @@ def problem_of(error: errors.ServiceError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every failure of the application with a problem document."""
+    """Answer every failure of the application that is understood with a problem document; `guards.Guard` answers the others."""
 
     @app.exception_handler(errors.ServiceError)
     async def on_service_error(_: Request, error: errors.ServiceError) -> JSONResponse:
@@ -97,10 +98,6 @@ def install(app: FastAPI) -> None:
     for kind in (OSError, MemoryError, RuntimeError, sqlite3.Error):
         app.add_exception_handler(kind, on_system_failure)
 
-    @app.exception_handler(Exception)
-    async def on_bug(_: Request, error: Exception) -> JSONResponse:
-        return respond(_problem(500, "internal_error", "the service failed; its log says why"))
-
 
 def respond(problem: Problem) -> JSONResponse:
     """A response that carries a problem document."""
@@ -108,6 +105,11 @@ def respond(problem: Problem) -> JSONResponse:
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
+
+
+def internal_error() -> Problem:
+    """What a client is told of a fault of the service's own."""
+    return _problem(500, "internal_error", "the service failed; its log says why")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from sam_service.api import views
 from sam_service.api.deps import Services, ServicesDep
+from sam_service.api.json_bodies import LargeJsonRoute
 from sam_service.api.session_routes import ObjectNumber, SessionPath
 from sam_service.masks.encode import MaskFormat
 from sam_service.schemas import (
@@ -22,7 +23,7 @@ from sam_service.schemas import (
 from sam_service.sessions.prompts import PromptInput
 from sam_service.sessions.records import MaskRecord
 
-router = APIRouter(tags=["prompts"])
+router = APIRouter(tags=["prompts"], route_class=LargeJsonRoute)
 
 
 @router.post("/add-object", summary="Click or box a new object")

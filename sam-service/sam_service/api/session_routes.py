@@ -37,7 +37,7 @@ _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
 
 
 @router.post("/initialize", status_code=201, openapi_extra=_BODIES, summary="Open a video", responses=documented(415, 429))
-async def initialize(request: Request, services: ServicesDep) -> Initialized:
+async def initialize(request: Request, response: Response, services: ServicesDep) -> Initialized:
     """Open a video by path (JSON) or by upload (multipart). Answers as soon as frame 0 can be clicked."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -47,6 +47,7 @@ async def initialize(request: Request, services: ServicesDep) -> Initialized:
     else:
         raise ClientError("send JSON with `video_path`, or multipart/form-data with the video in the field `file`",
                           field="content-type", code="unsupported_body")
+    response.headers["x-session-id"] = session.session_id
     return views.initialized(services, session)
 
 

@@ -19,7 +19,7 @@ MEDIA_TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; chars
 # Nothing comes from another host, nothing runs that is not one of the page's own files; frames are shown as blobs.
 POLICY = ("default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
           "frame-ancestors 'none'")
-HEADERS = {"Content-Security-Policy": POLICY, "Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache"}
+HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cache-Control": "no-cache"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +39,33 @@ def assets() -> dict[str, Asset]:
         kind = file.name.rpartition(".")[2]
         if kind in MEDIA_TYPES:
             data = file.read_bytes()
-            found[file.name] = Asset(data, MEDIA_TYPES[kind], f'"{hashlib.sha256(data).hexdigest()[:20]}"')
+            found[file.name] = Asset(data, MEDIA_TYPES[kind], etag_of(data))
     return found
+
+
+def etag_of(data: bytes) -> str:
+    """What tells one version of a file from another."""
+    return f'"{hashlib.sha256(data).hexdigest()[:20]}"'
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
     """The page itself."""
-    return _answer(request, "index.html")
+    return answer(request, assets()["index.html"], POLICY)
 
 
 @router.api_route("/studio/{name}", methods=["GET", "HEAD"])
 async def asset(name: str, request: Request) -> Response:
     """A file that the page loads."""
-    return _answer(request, name)
-
-
-def _answer(request: Request, name: str) -> Response:
-    """The file, or 304 where the browser's copy is the same."""
     found = assets().get(name)
     if found is None:
         raise NotFound("the studio page has no such file", field="name")
-    headers = {**HEADERS, "ETag": found.etag}
+    return answer(request, found, POLICY)
+
+
+def answer(request: Request, found: Asset, policy: str) -> Response:
+    """A file, or 304 where the browser's copy is the same. policy: what the browser lets the page do."""
+    headers = {**HEADERS, "Content-Security-Policy": policy, "ETag": found.etag}
     if found.etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     return Response(found.data, media_type=found.media_type, headers=headers)

@@ -17,12 +17,15 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from sam_service.api.bodies import Pace, declared_bytes, pieces
+from sam_service.api.bodies import Pace, pieces
+from sam_service.api.file_names import file_name
+from sam_service.api.scopes import declared_bytes
 from sam_service.errors import EngineError, InvalidInput, TooLarge
 from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.schemas import InitializeBody
 from sam_service.sessions.folder import UPLOAD_PREFIX
-from sam_service.sessions.service import OpenOptions, check_name
+from sam_service.sessions.names import check_file_name
+from sam_service.sessions.service import OpenOptions
 
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10
@@ -149,7 +152,7 @@ class _Form:
             raise InvalidInput("the multipart body breaks off", field="file", code="invalid_multipart")
         if self._file_name is None:
             raise InvalidInput("the multipart field `file` with the video is missing", field="file")
-        return check_name(self._file_name)
+        return check_file_name(self._file_name)
 
     def _begin(self) -> None:
         self._disposition = b""
@@ -173,11 +176,12 @@ class _Form:
             raise InvalidInput("a part of the multipart body has no name", field="file", code="invalid_multipart")
         if self._part in self.fields or (self._part == "file" and self._file_name is not None):
             raise InvalidInput(f"the form field `{self._part[:100]}` is given twice", field=self._part[:100])
-        self._in_file = b"filename" in options
+        name = file_name(self._disposition, options)
+        self._in_file = name is not None
         if self._in_file and self._part != "file":
             raise InvalidInput("the video belongs into the multipart field `file`", field="file")
         if self._in_file:
-            self._file_name = options[b"filename"].decode("utf-8", "replace") or "video"
+            self._file_name = name or "video"
         elif self._part == "file":
             raise InvalidInput("the multipart field `file` is no file: it has no file name", field="file")
         elif len(self.fields) == MAX_FIELDS:

@@ -34,4 +34,9 @@ def resolve_video(folder: Path | None, given: str) -> Path:
         raise InvalidInput("`video_path` lies outside the service's video folder", field=FIELD, code="path_outside")
     if not found:
         raise NotFound("there is no such file in the service's video folder", field=FIELD)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("the file that `video_path` leads to has a name that is not UTF-8; rename it, or upload the file",
+                           field=FIELD) from None
     return path

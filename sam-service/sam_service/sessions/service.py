@@ -17,12 +17,13 @@ from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.memory.selection import neighbour_of
 from sam_service.core.memory.spill import DiskSpill
-from sam_service.errors import Gone, InvalidInput, NotFound, NotReady, ServiceError, TooManySessions
+from sam_service.errors import Gone, NotFound, NotReady, ServiceError, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.failures import translate
 from sam_service.sessions.admission import Admission, Reserve
 from sam_service.sessions.events import SessionDeleted
 from sam_service.sessions.folder import FOLDER_MODE, DataFolder
+from sam_service.sessions.names import shown_name
 from sam_service.sessions.pools import Pools
 from sam_service.sessions.records import SessionRecord
 from sam_service.sessions.session import Session
@@ -92,6 +93,7 @@ class SessionService:
 
         Returns as soon as frame 0 can be clicked. Raises NotAVideo, TooLarge, InvalidInput, TooManySessions, NotReady.
         """
+        name = shown_name(name)
         model = self.engine.require_ready()
         image_size = options.image_size if options.image_size is not None else model.image_size
         self.engine.check_image_size(image_size)
@@ -334,11 +336,3 @@ class SessionService:
         bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
         extraction = Extraction(Path(record.source), frames, self.limits.video)
         return Session(record, folder, frames, extraction, bank, memory, last_used_at=record.last_used_at)
-
-
-def check_name(name: str) -> str:
-    """A file name for display: its last part, at most 200 characters. Raises InvalidInput when nothing is left."""
-    shown = name.replace("\\", "/").rsplit("/", 1)[-1].strip()[:200]
-    if not shown:
-        raise InvalidInput("the uploaded file has no name", field="file")
-    return shown

@@ -1,0 +1,142 @@
+"""Clients that connect and do not go on: others are served all the same, and the log stays short."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import socket
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sam_service import connection as connections
+from sam_service import server as servers
+from sam_service.connection import Gate
+from sam_service.local import local_service
+
+from tests.clips import write_video
+from tests.fuzz.wire import connect, request
+from tests.reliability.servers import DESCRIPTORS, Server, server
+from tests.support import settings
+
+FILES = 256
+LIMIT = FILES // 4
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("connections")
+    write_video(folder / "clip.mp4", 2)
+    with server(folder / "data", SAM2_VIDEO_DIR=str(folder), **{DESCRIPTORS: str(FILES)}) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def many(url: str, count: int, sent: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Connections that were made and say no more than `sent`."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(count):
+            made.append(stack.enter_context(connect(url)))
+            with contextlib.suppress(OSError):  # closed already, for a later one
+                made[-1].sendall(sent)
+        yield made
+
+
+def is_open(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_the_soft_limit_of_files_is_raised(service: Server) -> None:
+    assert resource.prlimit(service.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)
+    assert f"{LIMIT} connections at a time, not MAX_CONNECTIONS=512" in service.told()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTT", request("GET /health", {})[:-2]])
+def test_idle_connections_stop_nobody(service: Server, sent: bytes) -> None:
+    with httpx.Client(base_url=service.url, timeout=20) as http, many(service.url, 300, sent) as idle:
+        for _ in range(20):
+            assert http.get("/health", headers={"Connection": "close"}).status_code == 200
+        opened = http.post("/initialize", json={"video_path": "clip.mp4"})
+        assert opened.status_code == 201, opened.text
+        session = f"/sessions/{opened.json()['session_id']}"
+        while http.get(session).json()["status"] == "extracting":
+            time.sleep(0.01)
+        assert http.get(session).json()["status"] == "ready"
+        http.delete(session)
+        assert sum(is_open(connection) for connection in idle) <= LIMIT
+    assert len(service.told()) < 20_000
+
+
+def test_all_at_work_refuses_the_next_and_tells_why(service: Server) -> None:
+    half = request("POST /initialize", {"Content-Type": "application/json", "Content-Length": "100"}, b"{")
+    with contextlib.ExitStack() as stack:
+        deadline = time.monotonic() + 20
+        refused = b""
+        while not refused:  # one that has only just connected may still lose its place to the next
+            assert time.monotonic() < deadline
+            stack.enter_context(many(service.url, 8, half))
+            with connect(service.url) as one:
+                one.sendall(request("GET /health", {"Connection": "close"}))
+                answer = one.recv(65536)
+            refused = answer if answer.startswith(b"HTTP/1.1 503 ") else b""
+        document = json.loads(refused.partition(b"\r\n\r\n")[2])
+        assert (document["code"], document["retry_after_s"]) == ("too_many_connections", 5)
+    assert httpx.get(f"{service.url}/health", timeout=20).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nX: "])
+def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    assert connections.HEAD_TIMEOUT_S == 30.0
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.2)
+    with local_service(settings(sam2_image_size=128)) as url:
+        for first in (b"", request("GET /health", {})):
+            with connect(url) as connection:
+                connection.sendall(first)
+                if first:
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+                connection.sendall(sent)
+                received = b""
+                while chunk := connection.recv(65536):
+                    received += chunk
+            assert received.startswith(b"HTTP/1.1 408 ") if sent else not received
+            assert not sent or b'"code":"too_slow"' in received
+
+
+def test_what_cannot_be_accepted_is_logged_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    class Loop:
+        now = 0.0
+
+        def time(self) -> float:
+            return self.now
+
+    loop, handler = Loop(), servers.AcceptErrors()
+    for _ in range(1000):
+        handler(loop, {"message": "socket.accept() out of system resource",  # type: ignore[arg-type]
+                       "exception": OSError(24, "Too many open files")})
+        loop.now += 0.001
+    assert [record.getMessage() for record in caplog.records] == [
+        "a connection could not be accepted: [Errno 24] Too many open files"]
+
+
+def test_a_client_that_reads_nothing_goes_before_the_newest_is_refused() -> None:
+    class One:
+        def hang_up(self) -> None:
+            connected.discard(self)
+            gate.leave(self)  # type: ignore[arg-type]
+
+    gate = Gate(2)
+    reading, unread, new = One(), One(), One()
+    connected: set[object] = {reading, unread, new}
+    gate.stalled[unread] = 10.0  # type: ignore[index]
+    assert not gate.let_in(connected, now=11.0)
+    assert gate.let_in(connected, now=20.0)
+    assert connected == {reading, new}
