@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"errors", "masks", "video"},
     "sessions": {"core", "video", "masks", "export", "errors"},
     "api": {"sessions", "core", "video", "masks", "export", "errors", "schemas", "settings"},
-    "client": {"masks"},
+    "defaults": set(),
+    "client": {"masks", "export", "defaults"},
 }
 DOORS = {"__main__", "cli", "commands", "server", "connection", "flow", "local", "suggest", "demo_clip", "__init__"}
 HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"},

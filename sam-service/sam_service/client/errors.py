@@ -1,7 +1,9 @@
 """What can go wrong between a client and the service.
 
     SamError
-    ├── Unreachable             no answer: wrong address, the service is down, or the connection broke
+    ├── InvalidArgument         an argument is wrong, and nothing was sent; also a ValueError
+    ├── Unreachable             no answer: the service is down, or the connection broke
+    │   └── NoService           nothing listens at this address
     └── ApiError                the service answered a problem document
         ├── InvalidRequest      a value is wrong; `fields` names it (400, 405, 413, 415, 422)
         ├── Unauthorized        the API key is missing or wrong (401)
@@ -22,13 +24,32 @@ from typing import Any
 
 import httpx
 
+from sam_service.client.addresses import through_proxy
+
 
 class SamError(Exception):
     """The root: everything that a client raises on purpose."""
 
 
+class InvalidArgument(SamError, ValueError):
+    """An argument cannot mean anything to the service; `field` names it. Nothing was sent."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(f"{field} {what}")
+        self.field = field
+        self.what = what
+
+
 class Unreachable(SamError):
     """The service gave no answer, or stopped in the middle of one."""
+
+
+class NoService(Unreachable):
+    """Nothing listens at this address: the service does not run, or the address is another one. url: scheme, host, port."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"no service at {url}: {why}")
+        self.url = url
 
 
 class ApiError(SamError):
@@ -112,5 +133,6 @@ def raise_for(response: httpx.Response) -> None:
     if "json" in response.headers.get("content-type", ""):
         document = response.json()
     if not isinstance(document, Mapping) or "code" not in document:
-        document = {"code": response.reason_phrase.lower().replace(" ", "_"), "detail": response.text[:200]}
+        document = {"code": response.reason_phrase.lower().replace(" ", "_"),
+                    "detail": response.text[:200] + through_proxy(response.request.url)}
     raise error_of({**document, "status": response.status_code})
