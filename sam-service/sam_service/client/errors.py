@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,12 +127,13 @@ def error_of(document: Mapping[str, Any]) -> ApiError:
 
 
 def raise_for(response: httpx.Response) -> None:
-    """Raise what an answer of 400 and more means; its body was read. Answers that are no problem document come from between."""
+    """Raise what an answer of 400 and more means; its body was read. What is no problem document comes from something between."""
     if not response.is_error:
         return
     document: Any = None
     if "json" in response.headers.get("content-type", ""):
-        document = response.json()
+        with contextlib.suppress(ValueError):
+            document = response.json()
     if not isinstance(document, Mapping) or "code" not in document:
         document = {"code": response.reason_phrase.lower().replace(" ", "_"),
                     "detail": response.text[:200] + through_proxy(response.request.url)}
