@@ -127,7 +127,7 @@ def error_of(document: Mapping[str, Any]) -> ApiError:
 
 
 def raise_for(response: httpx.Response) -> None:
-    """Raise what an answer of 400 and more means; its body was read. What is no problem document comes from something between."""
+    """Raise what an answer of 400 and more means; its body was read. A proxy on the way answers no problem document."""
     if not response.is_error:
         return
     document: Any = None
