@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,14 @@ from typing import Any
 
 import cv2
 import pytest
+from sam_service import __version__
 from sam_service.client import SamClient
+from sam_service.commands.doctor import _port as port_check
+from sam_service.commands.doctor import run_doctor
+from sam_service.commands.words import counted, is_or_are
+from sam_service.defaults import url_of
 from sam_service.local import local_service
+from sam_service.server import Server
 
 from tests.support import settings
 
@@ -112,6 +120,143 @@ def test_doctor_looks_at_everything_and_says_what_is_wrong(tmp_path: Path) -> No
     assert [name for state, name, *_ in lines if state != "ok"] == ["videos"]
 
 
+def test_doctor_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_doctor(settings(port=1, sam2_video_dir=tmp_path / "nowhere", sam2_data_dir=tmp_path), as_json=True) == 4
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is False
+    assert [item["name"] for item in document["checks"] if not item["ok"]] == ["videos"]
+    assert all(item["detail"] for item in document["checks"])
+    assert len(document["checks"]) == 8
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_ipv6_addresses_are_reached(tmp_path: Path) -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    server = Server(settings(sam2_data_dir=tmp_path / "data"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        with SamClient(url_of("::1", listener.getsockname()[1])) as client:
+            client.wait_ready()
+        listed = command("sessions", "--url", url_of("::1", listener.getsockname()[1]), "--json", cwd=tmp_path)
+        assert (listed.returncode, json.loads(listed.stdout)) == (0, {"sessions": []})
+        found = port_check(settings(host="::1", port=listener.getsockname()[1]))
+        assert found.startswith(f"a service {__version__} answers at http://[::1]:")
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.mark.parametrize(("host", "url"), [
+    ("127.0.0.1", "http://127.0.0.1:8002"), ("::1", "http://[::1]:8002"), ("::", "http://[::1]:8002"),
+    ("0.0.0.0", "http://127.0.0.1:8002"), ("gpu", "http://gpu:8002")])
+def test_the_address_of_a_host(host: str, url: str) -> None:
+    assert url_of(host, 8002) == url
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_without_a_command_there_is_help(tmp_path: Path, arguments: list[str]) -> None:
+    done = command(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("serve", "segment", "demo", "models", "sessions", "doctor", "exit codes"):
+        assert word in done.stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    done = command("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"sam-service {__version__}\n", "")
+
+
+def test_models_alone_lists_them(tmp_path: Path) -> None:
+    bare = command("models", cwd=tmp_path)
+    assert (bare.returncode, bare.stderr) == (0, "")
+    assert bare.stdout.splitlines()[1].startswith("nano")
+    document = json.loads(command("models", "--json", cwd=tmp_path).stdout)
+    assert document["models"][0]["size"] == "nano"
+
+
+HEAVY = ("torch", "transformers", "cv2", "huggingface_hub", "fastapi", "uvicorn", "pycocotools", "psutil", "httpx", "numpy",
+         "pydantic")
+FIRST_WORDS = """
+import os, sys
+from sam_service.cli import main
+class First:
+    def isatty(self): return True
+    def flush(self): pass
+    def write(self, text):
+        os.write(1, (",".join(name for name in {heavy} if name in sys.modules) + "|" + text).encode())
+        os._exit(0)
+sys.stdout = sys.stderr = First()
+main({arguments})
+"""
+
+
+@pytest.mark.parametrize(("arguments", "word", "needed"), [
+    (["serve"], "starts", set()), (["segment", "a.mp4", "--point", "1,2"], "a.mp4", set()), (["demo"], "demo", set()),
+    (["models"], "models", set()), (["doctor"], "versions", {"pydantic"}), ([], "usage", set())])
+def test_something_is_said_before_anything_heavy_is_imported(tmp_path: Path, arguments: list[str], word: str,
+                                                            needed: set[str]) -> None:
+    script = FIRST_WORDS.format(heavy=HEAVY, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True,
+                          timeout=60, check=True)
+    heavy, _, said = done.stdout.partition("|")
+    assert word in said
+    assert {name for name in heavy.split(",") if name} <= needed
+
+
+def test_out_has_a_default_and_numbers_agree_with_their_nouns(tmp_path: Path, clip: Path, service: str) -> None:
+    done = command("segment", clip, "--point", "150,200", "--url", service, "--max-frames", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert masks_in(tmp_path) == 1
+    assert (tmp_path / "out" / "overlay.webm").is_file()
+    assert "propagate 1 frame in" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 frames are"), (1, "1 frame is"), (2, "2 frames are")])
+def test_plurals(number: int, words: str) -> None:
+    assert is_or_are(number, "frame") == words
+    assert words.startswith(counted(number, "frame"))
+
+
+def test_coco_may_be_written_as_polygons(tmp_path: Path, clip: Path, service: str) -> None:
+    done = command(*SEGMENT, clip, "--url", service, "--max-frames", "2", "--export", "coco", "--export", "labelme",
+                   "--export-segmentation", "polygon", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "out" / "ball-coco.json").read_text())
+    assert all(isinstance(item["segmentation"], list) for item in document["annotations"])
+    assert (tmp_path / "out" / "ball-labelme.zip").is_file()
+
+
+@pytest.mark.parametrize(("url", "start"), [
+    ("http://127.0.0.1:9", "start one with `sam-service serve --port 9`"),
+    ("http://[::1]:9", "start one with `sam-service serve --host ::1 --port 9`")])
+@pytest.mark.parametrize("arguments", [["sessions"], ["segment", "text.mp4", "--point", "1,2"]])
+def test_where_no_service_is_it_is_said_how_to_start_one(tmp_path: Path, url: str, start: str, arguments: list[str]) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    done = command(*arguments, "--url", url, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.splitlines()[-1] == f"no service at {url}, {start}"
+
+
+def test_an_empty_list_of_sessions_is_said(tmp_path: Path) -> None:
+    with local_service(settings()) as url:
+        for arguments in (["sessions"], ["sessions", "delete", "--all"]):
+            done = command(*arguments, "--url", url, cwd=tmp_path)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "no session is open\n")
+
+
+def test_a_dotenv_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("PORT=8002".encode("utf-16"))
+    done = command("doctor", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert ".env" in done.stderr
+    assert "UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_demo_chooses_a_point_that_moves(tmp_path: Path, clip: Path) -> None:
     done = command("demo", "--video", clip, "--max-frames", "10", "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -123,6 +268,12 @@ def test_demo_chooses_a_point_that_moves(tmp_path: Path, clip: Path) -> None:
 @pytest.mark.parametrize(("arguments", "code", "told"), [
     (["segment", "text.mp4", "--out", "out"], 2, "--point"),
     (["segment", "text.mp4", "--point", "1;2", "--out", "out"], 2, "got '1;2'"),
+    (["segment"], 2, "video; `sam-service segment --help` lists the options"),
+    (["segment", "text.mp4", "--point", "1,2", "--export", "gif"], 2, "'labelme'"),
+    (["segment", "text.mp4", "--point", "1,2", "--export", "png", "--export-segmentation", "polygon"], 2, "--export coco"),
+    (["segment", "text.mp4", "--point", "1,2", "--url", "gpu:8002"], 2, "--url: has to be like http://127.0.0.1:8002"),
+    (["sessions", "--url", "http://::1:8002"], 2, "http://[::1]:8002"),
+    (["fly"], 2, "'fly'"),
     (["segment", "text.mp4", "--box", "1:2,3,4", "--out", "out"], 2, "got '1:2,3,4'"),
     (["segment", "text.mp4", "--box", "1,2,3,4", "--box", "1:5,6,7,8", "--out", "out"], 2, "two boxes"),
     (["segment", "text.mp4", "--point", "1,2", "--name", "2=cup", "--out", "out"], 2, "object 2 has no"),
@@ -142,6 +293,7 @@ def test_wrong_input_is_told_with_an_exit_code(tmp_path: Path, arguments: list[s
     done = command(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr
+    assert code != 2 or done.stderr.count("\n") == 1, "one line"
     assert "Traceback" not in done.stderr
 
 

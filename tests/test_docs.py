@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from sam_service.client import SamClient
-from sam_service.client.calls import DEFAULT_URL
+from sam_service.defaults import DEFAULT_URL
 from sam_service.local import local_service
 
 from tests.support import settings

@@ -1,4 +1,7 @@
-"""The command `sam-service`: serve, segment, demo, models, sessions, doctor. Ctrl-C ends each cleanly, with exit code 130."""
+"""The command `sam-service`: serve, segment, demo, models, sessions, doctor. Ctrl-C ends each cleanly, with exit code 130.
+
+Heavy packages are imported by the command that needs them, once something is on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,41 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sam_service.client.calls import DEFAULT_URL
+from sam_service import __version__
 from sam_service.commands.exits import TABLE, Exit
 from sam_service.commands.prompts import GRAMMAR, check_names, parse_box, parse_name, parse_point, plan_prompts
+from sam_service.commands.terminal import Terminal
 from sam_service.core.models.registry import SIZES
+from sam_service.defaults import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_URL
+from sam_service.export.formats import FORMATS, formats_with
 
 if TYPE_CHECKING:
     from sam_service.settings import Settings
 
 EXAMPLES = """examples:
-  sam-service segment clip.mp4 --point 640,360 --out out
-  sam-service segment clip.mp4 --point 1:640,360 --point 1:-500,300 --box 2:100,80,300,240@12 --name 1=cup --out out
-  sam-service segment clip.mp4 --point 640,360 --url http://gpu:8002 --export coco --export webm --json --out out
+  sam-service segment clip.mp4 --point 640,360
+  sam-service segment clip.mp4 --point 1:640,360 --point 1:-500,300 --box 2:100,80,300,240@12 --name 1=cup --out cups
+  sam-service segment clip.mp4 --point 640,360 --url http://gpu:8002 --export coco --export webm --json
 """
-FORMATS = ("png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, with a pointer to the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        self.exit(Exit.USAGE, f"{self.prog}: {message}; `{self.prog} --help` lists the options\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return Exit.OK
     try:
         run = {"serve": _serve, "segment": _segment, "demo": _demo, "models": _models, "sessions": _sessions,
                "doctor": _doctor}[options.command]
@@ -42,22 +58,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="sam-service", description="Segment and track objects through videos with SAM 2.1.",
-                                     epilog=TABLE, formatter_class=layout)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser(prog="sam-service", description="Segment and track objects through videos with SAM 2.1.",
+                    epilog=f"`sam-service COMMAND --help` lists a command's options.\n\n{TABLE}", formatter_class=layout)
+    parser.add_argument("--version", action="version", version=f"sam-service {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the REST service")
-    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on (default 8002)")
+    serve.add_argument("--host", help=f"address to listen on (default {DEFAULT_HOST})")
+    serve.add_argument("--port", type=int, help=f"port to listen on (default {DEFAULT_PORT})")
     serve.add_argument("--data-dir", type=Path, help="where sessions live (default ./data)")
     segment = commands.add_parser("segment", help="track objects through a video and write their masks", allow_abbrev=False,
                                   description="Track objects through a video and write their masks.",
                                   epilog="\n".join((GRAMMAR, EXAMPLES, TABLE)), formatter_class=layout)
     _add_segment(segment)
     demo = commands.add_parser("demo", help="show the whole flow on a clip, one's own or one that is made up")
-    demo.add_argument("--video", type=Path)
+    demo.add_argument("--video", type=Path, help="a clip of your own (default: one that is made up)")
     demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
-    demo.add_argument("--max-frames", type=int, default=150)
-    demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    demo.add_argument("--max-frames", type=_count, default=150, metavar="N", help="track at most N frames (default 150)")
+    demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="where the results go (default out)")
     models = commands.add_parser("models", help="list the models, or fetch their weights ahead of the first start",
                                  epilog=TABLE, formatter_class=layout)
     _add_models(models)
@@ -71,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     sessions.set_defaults(parser=sessions)
     doctor = commands.add_parser("doctor", help="say what this machine offers the service, and what is wrong", epilog=TABLE,
                                  formatter_class=layout)
+    doctor.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     for command in (serve, segment, demo, doctor):
         command.add_argument("--model-size", choices=list(SIZES))
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
@@ -80,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_models(models: argparse.ArgumentParser) -> None:
     layout = argparse.RawDescriptionHelpFormatter
-    actions = models.add_subparsers(dest="action", required=True)
-    listed = actions.add_parser("list", help="say which models there are, and which are on this machine")
+    models.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    actions = models.add_subparsers(dest="action", metavar="ACTION")
+    listed = actions.add_parser("list", help="say which models there are, and which are on this machine (the default)")
     pull = actions.add_parser("pull", help="fetch the weights of these sizes and check them", epilog=TABLE,
                               formatter_class=layout)
     pull.set_defaults(parser=pull)
@@ -89,7 +108,7 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     pull.add_argument("--revision", help="commit, tag or branch of the hub's repository, for one size (default main)")
     pull.add_argument("--sha256", type=_sha256, metavar="HEX", help="what model.safetensors has to have, for one size")
     for action in (listed, pull):
-        action.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document on stdout")
 
 
 def _add_segment(segment: argparse.ArgumentParser) -> None:
@@ -111,12 +130,14 @@ def _add_segment(segment: argparse.ArgumentParser) -> None:
     frames.add_argument("--end", type=_count, metavar="FRAME", help="last frame, inclusive (default: the clip's last)")
     frames.add_argument("--direction", choices=("forward", "backward", "both"), default="forward")
     results = segment.add_argument_group("results")
-    results.add_argument("--out", type=Path, required=True, metavar="DIR",
-                         help="where masks/FRAME_OBJECT.png go, and overlay.webm or what --export names")
-    results.add_argument("--export", action="append", default=[], choices=FORMATS, metavar="FORMAT",
+    results.add_argument("--out", type=Path, default=Path("out"), metavar="DIR",
+                         help="where masks/FRAME_OBJECT.png go, and overlay.webm or what --export names (default out)")
+    results.add_argument("--export", action="append", default=[], choices=tuple(FORMATS), metavar="FORMAT",
                          help=f"write this instead of the overlay: {', '.join(FORMATS)}; repeatable")
     results.add_argument("--export-size", choices=("session", "original"), default="session",
                          help="size of exported pictures and coordinates (default session)")
+    results.add_argument("--export-segmentation", choices=("rle", "polygon"), default="rle",
+                         help=f"how masks are written by {formats_with('segmentation')} (default rle)")
     results.add_argument("--json", action="store_true", help="print one JSON document on stdout: objects, frames, files")
     results.add_argument("--quiet", action="store_true", help="print errors only, and no progress bar")
     service = segment.add_argument_group("service")
@@ -139,7 +160,7 @@ def _sha256(text: str) -> str:
 def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> Settings:
     """The settings of the environment with the command line's on top; threads are set before torch is imported.
 
-    log_level: what is logged where LOG_LEVEL says nothing.
+    log_level: what is logged where LOG_LEVEL is not set.
     """
     from pydantic import ValidationError
 
@@ -155,6 +176,9 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
         for item in error.errors():
             print(f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}", file=sys.stderr)
         raise SystemExit(Exit.USAGE) from None
+    except UnicodeDecodeError as error:
+        print(f".env: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8", file=sys.stderr)
+        raise SystemExit(Exit.USAGE) from None
     apply_threads(settings.torch_num_threads)
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if settings.hf_hub_offline:
@@ -167,6 +191,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
 
 
 def _serve(options: argparse.Namespace) -> int:
+    Terminal().say(f"sam-service {__version__} starts")
     settings = _settings(options)
     import cv2
     import torch
@@ -181,7 +206,7 @@ def _serve(options: argparse.Namespace) -> int:
         return Exit.NOT_STARTED
     os.umask(0o077)  # what the service writes is closed to other users
     torch.set_num_interop_threads(settings.torch_num_interop_threads)
-    cv2.setNumThreads(1)  # frames are read, resized and encoded side by side already
+    cv2.setNumThreads(1)  # frames are read, resized and encoded in parallel already
     server = Server(settings, restart_when_hung=True)
     server.run()
     return Exit.OK if server.started else Exit.NOT_STARTED
@@ -200,17 +225,41 @@ def _segment(options: argparse.Namespace) -> int:
         options.parser.error("--model-size, --checkpoint and --revision are the service's own with --url")
     if options.url is None and options.keep_session:
         options.parser.error("--keep-session needs --url")
+    _check_url(options)
+    Terminal(quiet=options.quiet).say(f"segment   {options.video}, "
+                                      + (f"on {options.url}" if options.url else "starting a service of its own"))
     settings = None if options.url is not None else _settings(options, log_level="warning")
     from sam_service.commands.segment import SegmentOptions, run_segment
     which: dict[str, Any] = {"start_frame": options.start, "end_frame": options.end}
     return run_segment(SegmentOptions(
         options.video, prompts, names, {} if options.max_frames is None else {"max_frames": options.max_frames},
         {"direction": options.direction, **{key: value for key, value in which.items() if value is not None}},  # type: ignore[typeddict-item]
-        options.export, options.export_size, options.out, options.url, settings, options.keep_session, options.json,
+        options.export, _export_options(options), options.out, options.url, settings, options.keep_session, options.json,
         options.quiet))
 
 
+def _export_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What every export of the command is asked for with; `segmentation` goes to the formats that take it."""
+    takers = [name for name in options.export if "segmentation" in FORMATS[name].takes]
+    if options.export_segmentation != "rle" and not takers:
+        options.parser.error(f"--export-segmentation goes with --export {formats_with('segmentation')}")
+    return {"size": options.export_size, "segmentation": options.export_segmentation}
+
+
+def _check_url(options: argparse.Namespace) -> None:
+    """End the command where `--url` is no address."""
+    if options.url is None:
+        return
+    from sam_service.client import InvalidArgument
+    from sam_service.client.connection import checked_url
+    try:
+        checked_url(options.url)
+    except InvalidArgument as error:
+        options.parser.error(f"argument --url: {error.what}")
+
+
 def _demo(options: argparse.Namespace) -> int:
+    Terminal().say("demo      starting a service of its own")
     settings = _settings(options)
     from sam_service.flow import DemoOptions, run_demo
     return run_demo(settings, DemoOptions(options.video, options.point.xy if options.point else None, options.out,
@@ -220,9 +269,12 @@ def _demo(options: argparse.Namespace) -> int:
 def _models(options: argparse.Namespace) -> int:
     if options.action == "pull" and len(set(options.sizes)) > 1 and (options.revision or options.sha256):
         options.parser.error("--revision and --sha256 go with one size")
+    waiting = Terminal()
+    waiting.draw("looking for models on this machine")
     settings = _settings(options, log_level="warning")
     from sam_service.commands.models import list_models, pull_models
-    if options.action == "list":
+    waiting.clear()
+    if options.action != "pull":
         return list_models(settings, as_json=options.json)
     return pull_models(settings, list(dict.fromkeys(options.sizes)), revision=options.revision, sha256=options.sha256,
                        as_json=options.json)
@@ -234,6 +286,7 @@ def _sessions(options: argparse.Namespace) -> int:
         options.parser.error("say which sessions to delete: their IDs, or --all")
     if options.action == "list" and (named or options.all):
         options.parser.error("IDs and --all go with delete")
+    _check_url(options)
     from sam_service.commands.sessions import delete_sessions, list_sessions
     if options.action == "list":
         return list_sessions(options.url, as_json=options.json)
@@ -243,4 +296,4 @@ def _sessions(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     settings = _settings(options, log_level="error")
     from sam_service.commands.doctor import run_doctor
-    return run_doctor(settings)
+    return run_doctor(settings, as_json=options.json)

@@ -14,6 +14,8 @@ from sam_service.commands.files import clear_masks, write_masks, write_overlay
 from sam_service.commands.interrupts import deferred_interrupt
 from sam_service.commands.service import connected
 from sam_service.commands.terminal import Terminal
+from sam_service.commands.words import counted
+from sam_service.defaults import url_of
 from sam_service.demo_clip import CLICK, render_clip
 from sam_service.settings import Settings
 from sam_service.suggest import suggest_point
@@ -41,18 +43,18 @@ def run_demo(settings: Settings, options: DemoOptions) -> Exit:
             if video is None:
                 video = render_clip(Path(folder) / "made-up.mp4")
                 point = point or CLICK
-                terminal.say(f"clip      made up: {video.name}")
+                terminal.say(f"clip      {video.name}, a made-up clip of a ball; VIDEO=path (--video path) takes your own")
             elif not video.is_file():
                 raise FileNotFoundError(f"there is no file {video}")
             with connected(None, settings) as client:
                 _show(client, terminal, video, point, options)
     except (SamError, OSError) as error:
-        terminal.error(f"the demo ends here: {error}")
+        terminal.error(f"the demo failed: {error}")
         return exit_of(error)
     finally:
         terminal.clear()
-    address = f"http://{settings.host}:{settings.port}"
-    terminal.say(f"next      `make serve`, then {address}/ in a browser; {address}/docs lists every call")
+    address = url_of(settings.host, settings.port)
+    terminal.say(f"next      `make serve` starts the service: {address}/ in a browser, {address}/docs lists every call")
     return Exit.OK
 
 
@@ -60,7 +62,7 @@ def _show(client: SamClient, terminal: Terminal, video: Path, point: tuple[float
     health = client.wait_ready()
     model = health["model"]
     terminal.say(f"service   {client.http.base_url}, model {model['size']} at {model['image_size']} px on {health['device']}, "
-                 f"{health['threads']} threads")
+                 f"{counted(health['threads'], 'thread')}")
     if model["note"] is not None:
         terminal.say(f"          {model['note']}")
     opening: OpenOptions = {} if options.max_frames is None else {"max_frames": options.max_frames}
@@ -68,11 +70,11 @@ def _show(client: SamClient, terminal: Terminal, video: Path, point: tuple[float
         terminal.say(f"video     {video.name}: {session.width} x {session.height}, {session.info['fps']:.2f} fps")
         if point is None:
             point = suggest_point(client, video)
-            terminal.say(f"click     ({point[0]:.0f}, {point[1]:.0f}), chosen where something moves; "
-                         "POINT=x,y (or --point) sets your own")
+            terminal.say(f"click     ({point[0]:.0f}, {point[1]:.0f}), chosen where something moves; to click elsewhere: "
+                         "make demo POINT=x,y (--point x,y)")
         prompt: NewObject = {"points": [point], "labels": [1]}
         clicked = session.add_object(**prompt)
-        terminal.say(f"mask      {clicked.area} pixels, score {clicked.score:.2f}")
+        terminal.say(f"mask      {counted(clicked.area, 'pixel')}, score {clicked.score:.2f}")
         masks = options.out / "masks"
         clear_masks(masks)
         started = time.perf_counter()
@@ -82,7 +84,6 @@ def _show(client: SamClient, terminal: Terminal, video: Path, point: tuple[float
                 write_masks(masks, frame)
                 written[frame.index] = list(frame.masks)
         seconds = time.perf_counter() - started
-        terminal.say(f"propagate {len(written)} frames in {seconds:.1f} s, {len(written) / seconds:.1f} frames/s, "
-                     "masks written")
+        terminal.say(f"propagate {counted(len(written), 'frame')} in {seconds:.1f} s, {len(written) / seconds:.1f} frames/s")
         video_path, first = write_overlay(session, options.out, written, terminal)
-    terminal.say(f"results   {video_path}, {sum(map(len, written.values()))} masks in {masks}, {first}")
+    terminal.say(f"results   {video_path}, {counted(sum(map(len, written.values())), 'mask')} in {masks}, {first}")

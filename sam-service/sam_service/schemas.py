@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
-from sam_service.export.clip import Size
-from sam_service.export.formats import FormatName
+from sam_service.export.clip import Segmentation, Size
+from sam_service.export.formats import FORMATS, FormatName, formats_with
 from sam_service.masks.encode import MaskFormat
 
 MAX_ID = 2**31 - 1
@@ -264,15 +264,34 @@ class Cancelled(BaseModel):
 class ExportQuery(Body):
     """What to export, and as what."""
 
-    format: FormatName = Field(description="png, davis, yolo and cutout-png are zip archives, coco is JSON, webm and cutout "
-                                           "are WebM", examples=["coco"])
+    format: FormatName = Field(description="; ".join(f"{name}: {form.description}" for name, form in FORMATS.items()),
+                               examples=["coco"])
     size: Size = Field("session", description="the session's frames, or the file's upright pictures", examples=["session"])
     start_frame: FrameIndex | None = Field(None, description="0 if absent", examples=[0])
     end_frame: FrameIndex | None = Field(None, description="last frame, inclusive; the clip's end if absent", examples=[249])
     object_ids: str | None = Field(None, max_length=16384, description="objects' numbers with commas; all if absent",
                                    examples=["1,2"])
-    images: bool = Field(False, description="put the frames in as JPEG; davis and yolo", examples=[False])
-    feather: Number = Field(0.0, description="width of the soft edge, 0 to 100 pixels; cutout and cutout-png", examples=[0])
+    images: bool = Field(False, description=f"put the frames in as JPEG; {formats_with('images')}", examples=[False])
+    feather: Number = Field(0.0, description=f"width of the soft edge, 0 to 100 pixels; {formats_with('feather')}",
+                            examples=[0])
+    segmentation: Segmentation = Field("rle", description="masks as compressed RLE, exact, or as one polygon each; "
+                                                          f"{formats_with('segmentation')}", examples=["polygon"])
+
+
+class ExportFormat(BaseModel):
+    """A format of exports."""
+
+    format: str = Field(description="its name in `GET /sessions/{id}/export?format=`", examples=["coco"])
+    title: str = Field(description="its name for people", examples=["COCO"])
+    description: str = Field(description="what the file is", examples=["JSON with compressed RLE or polygons"])
+    media_type: str = Field(description="of the answer", examples=["application/json"])
+    options: list[str] = Field(description="the options that mean something to it", examples=[["segmentation"]])
+
+
+class ExportFormats(BaseModel):
+    """All formats of exports."""
+
+    formats: list[ExportFormat] = Field(description="in the order in which the page shows them")
 
 
 class FieldError(BaseModel):

@@ -174,8 +174,8 @@ def test_the_header_of_a_session_comes_back(client: SamClient, clip_path: str) -
         opened = http.post("/initialize", files={"file": ("a.mp4", clip)}, data={"max_frames": "1"})
     assert opened.headers["x-session-id"] == opened.json()["session_id"]
     http.delete(f"/sessions/{opened.json()['session_id']}")
-    for wrong in ("a" * 129, "a b", "", b"\xff"):
-        answer = http.get("/health", headers={"X-Session-Id": wrong})
+    for wrong in (b"a" * 129, b"a b", b"", b"\xff"):
+        answer = http.get("/health", headers={b"X-Session-Id": wrong})
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "x-session-id")
 
 

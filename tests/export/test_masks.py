@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from PIL import Image
+from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from sam_service.client import SamClient, VideoSession
 from sam_service.export.davis import PALETTE
+from sam_service.export.polygons import one_polygon
 from sam_service.export.yolo import outline
 from sam_service.local import local_service
 from sam_service.masks.png import decode_png
+from sam_service.masks.polygons import mask_to_polygons
 
 from tests.export.conftest import NAMES
 from tests.export.support import Mask, export, parsed, refused, stored, unzipped
 from tests.support import iou, settings
+
+PYCOCOTOOLS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own, with NumPy 2
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,7 @@ def test_davis_numbers_the_chosen_objects_in_their_order(tracked: VideoSession) 
     assert np.array_equal(labels == 1, stored(tracked, 3, 3) & ~stored(tracked, 3, 1))
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own, with NumPy 2
+@PYCOCOTOOLS
 def test_coco_is_read_by_pycocotools(tracked: VideoSession, tmp_path: Path) -> None:
     path = tmp_path / "annotations.json"
     path.write_bytes(export(tracked, format="coco").content)
@@ -111,6 +116,91 @@ def test_an_empty_mask_is_no_annotation_and_its_frame_is_an_image(tracked: Video
     assert len(document["images"]) == 10
 
 
+def from_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
+    """Polygons painted by pycocotools."""
+    if not polygons:
+        return np.zeros((height, width), np.bool_)
+    return np.asarray(coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(polygons, height, width))) > 0)
+
+
+@PYCOCOTOOLS
+def test_coco_polygons_are_the_masks_in_one_piece_each(tracked: VideoSession) -> None:
+    document = parsed(export(tracked, format="coco", segmentation="polygon"))
+    exact = parsed(export(tracked, format="coco"))
+    assert [{**item, "segmentation": None} for item in document["annotations"]] \
+        == [{**item, "segmentation": None} for item in exact["annotations"]], "area and box are those of the mask"
+    coco = COCO()
+    coco.dataset = document
+    coco.createIndex()
+    for image_id in coco.getImgIds():
+        for annotation in coco.loadAnns(coco.getAnnIds([image_id])):
+            assert len(annotation["segmentation"]) == 1, "Label Studio's converter reads no second polygon"
+            mask = stored(tracked, image_id - 1, annotation["track_id"])
+            assert iou(coco.annToMask(annotation) > 0, mask) > 0.98
+
+
+@PYCOCOTOOLS
+def test_a_polygon_in_one_piece_keeps_holes_and_parts() -> None:
+    mask = np.zeros((90, 120), np.bool_)
+    mask[20:80, 30:90], mask[40:60, 50:70], mask[5:10, 100:110], mask[0, 0] = True, False, True, True
+    painted = from_polygons([one_polygon(mask)], 90, 120)
+    assert np.array_equal(painted, from_polygons(mask_to_polygons(mask), 90, 120)), "bridges have no width"
+    assert iou(painted, mask) > 0.99
+    assert one_polygon(np.zeros((4, 4), np.bool_)) == []
+
+
+def label_studio_items(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """What Label Studio's converter makes of COCO: of each annotation its first polygon, in percent of the picture; here its
+    label and its area in pixels. It reads nothing but lists of numbers as segmentation (label-studio-converter 0.0.59)."""
+    names = {item["id"]: item["name"] for item in document["categories"]}
+    images = {item["id"]: item for item in document["images"]}
+    for annotation in document["annotations"]:
+        points = [float(number) for number in annotation["segmentation"][0]]
+        image = images[annotation["image_id"]]
+        percents = np.array(points).reshape(-1, 2) / (image["width"], image["height"]) * 100
+        assert ((percents >= 0) & (percents <= 100)).all()
+        x, y = np.array(points).reshape(-1, 2).T
+        yield names[annotation["category_id"]], abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def test_coco_polygons_are_whole_for_label_studio(tracked: VideoSession) -> None:
+    document = parsed(export(tracked, format="coco", segmentation="polygon"))
+    items = list(label_studio_items(document))
+    assert len(items) == len(document["annotations"]) > 10
+    for (label, area), annotation in zip(items, document["annotations"], strict=True):
+        assert label == NAMES[annotation["track_id"]]
+        assert area == pytest.approx(annotation["area"], rel=0.02)
+
+
+def test_label_studios_converter_reads_coco_polygons(tracked: VideoSession, tmp_path: Path) -> None:
+    converter = pytest.importorskip("label_studio_converter.imports.coco", reason="the reader above stands in")
+    document = parsed(export(tracked, format="coco", segmentation="polygon"))
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+    converter.convert_coco_to_ls(str(tmp_path / "coco.json"), str(tmp_path / "tasks.json"))
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert len(tasks) == 10
+    found = [item for task in tasks for item in task["annotations"][0]["result"] if item["type"] == "polygonlabels"]
+    assert len(found) == len(document["annotations"])
+
+
+@PYCOCOTOOLS
+def test_labelme_has_a_document_with_polygons_for_each_frame(tracked: VideoSession) -> None:
+    files = unzipped(export(tracked, format="labelme", images=True))
+    assert set(files) == {f"ball/{frame:05d}.{ending}" for frame in range(10) for ending in ("json", "jpg")}
+    for frame in range(10):
+        document = json.loads(files[f"ball/{frame:05d}.json"])
+        assert set(document) == {"version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"}
+        assert (document["imageWidth"], document["imageHeight"], document["imageData"]) == (640, 360, None)
+        assert files[f"ball/{document['imagePath']}"] == tracked.frame(frame), "labelme finds the picture by this path"
+        for number, name in NAMES.items():
+            shapes = [shape for shape in document["shapes"] if shape["group_id"] == number]
+            assert {(shape["label"], shape["shape_type"]) for shape in shapes} <= {(name, "polygon")}
+            assert all(len(point) == 2 for shape in shapes for point in shape["points"])
+            polygons = [[value for point in shape["points"] for value in point] for shape in shapes]
+            assert iou(from_polygons(polygons, 360, 640), stored(tracked, frame, number)) > 0.98
+    assert len(unzipped(export(tracked, format="labelme"))) == 10, "no pictures unless asked for"
+
+
 def polygons_of(label: str) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.float64]]]]:
     """The lines of a label file as ultralytics documents them: class, then x y pairs as fractions, at least three."""
     for line in label.splitlines():
@@ -135,7 +225,7 @@ def test_yolo_labels_follow_the_documented_format(tracked: VideoSession) -> None
     files = unzipped(export(tracked, format="yolo", images=True))
     data = yaml.safe_load(files["data.yaml"])
     assert data["names"] == {0: "ball", 1: NAMES[2]}
-    assert data["train"] == "images"
+    assert data["train"] == data["val"] == "images"
     assert {name for name in files if name.startswith("labels")} == {f"labels/{frame:05d}.txt" for frame in range(10)}
     for frame in range(10):
         assert files[f"images/{frame:05d}.jpg"] == tracked.frame(frame)
@@ -147,6 +237,33 @@ def test_yolo_labels_follow_the_documented_format(tracked: VideoSession) -> None
             assert not (mask & ~painted).any()
             parts = cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
             assert parts > 1 or np.array_equal(painted, mask)
+
+
+def ultralytics_folder(data_yaml: Path, split: str) -> Path:
+    """Where ultralytics looks for a split's pictures, by the rule of its `check_det_dataset` (8.4): below `path`, or else below
+    the folder of the YAML file; a `path` that exists is taken as it is, so a relative one starts from the working folder."""
+    data = yaml.safe_load(data_yaml.read_text())
+    return Path(data.get("path") or data_yaml.parent, data[split]).resolve()
+
+
+def test_yolo_is_found_from_any_working_folder(tracked: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, data in unzipped(export(tracked, format="yolo", images=True, end_frame=1)).items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(data)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for split in ("train", "val"):
+        assert ultralytics_folder(Path("../set/data.yaml"), split) == tmp_path / "set" / "images"
+
+
+def test_ultralytics_itself_finds_the_data_set(tracked: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("ultralytics.data.utils", reason="ultralytics is not installed; the reader above stands in")
+    for name, data in unzipped(export(tracked, format="yolo", images=True, end_frame=1)).items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(data)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert utils.check_det_dataset("../set/data.yaml")["train"] == str(tmp_path / "set" / "images")
 
 
 def test_a_yolo_polygon_keeps_holes_and_parts() -> None:

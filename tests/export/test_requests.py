@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from sam_service.client import SamClient, VideoSession
 from sam_service.export.archive import folder_names, safe_name
+from sam_service.export.formats import FORMATS, FormatName
 from sam_service.local import local_service
 from websockets.sync.client import ClientConnection, connect
 
 from tests.export.support import export, parsed, refused, stored, unzipped
 from tests.support import settings
 
-FORMATS = ("png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png")
+
+def test_the_service_lists_the_formats_once(client: SamClient) -> None:
+    listed = client.call("GET", "/export-formats")["formats"]
+    assert [item["format"] for item in listed] == list(FORMATS) == list(get_args(FormatName))
+    assert {item["format"]: item["options"] for item in listed if item["options"]} == {
+        "davis": ["images"], "coco": ["segmentation"], "yolo": ["images"], "labelme": ["images"], "cutout": ["feather"],
+        "cutout-png": ["feather"]}
+    assert all(item["title"] and item["description"] and item["media_type"] for item in listed)
 
 
 @pytest.mark.parametrize(("query", "status", "field", "said"), [
@@ -31,7 +39,9 @@ FORMATS = ("png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png")
     ({"format": "png", "object_ids": "1,,2"}, 422, "object_ids", "1,2"),
     ({"format": "png", "object_ids": "ball"}, 422, "object_ids", "1,2"),
     ({"format": "png", "object_ids": "99999999999"}, 422, "object_ids", "at most"),
-    ({"format": "png", "images": True}, 422, "images", "davis, yolo"),
+    ({"format": "png", "images": True}, 422, "images", "davis, yolo, labelme"),
+    ({"format": "yolo", "segmentation": "polygon"}, 422, "segmentation", "coco only"),
+    ({"format": "coco", "segmentation": "box"}, 422, "segmentation", "'polygon'"),
     ({"format": "webm", "feather": 3}, 422, "feather", "cutout"),
     ({"format": "cutout-png", "feather": 101}, 422, "feather", "100"),
     ({"format": "cutout-png", "feather": "nan"}, 422, "feather", "finite"),

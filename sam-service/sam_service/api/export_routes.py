@@ -13,7 +13,7 @@ from sam_service.api.deps import ServicesDep
 from sam_service.api.session_routes import SessionPath
 from sam_service.errors import InvalidInput
 from sam_service.export.formats import FORMATS
-from sam_service.schemas import MAX_ID, ExportQuery
+from sam_service.schemas import MAX_ID, ExportFormats, ExportQuery
 from sam_service.sessions.exporting import Export, ExportRequest
 
 router = APIRouter(tags=["export"])
@@ -23,14 +23,21 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {200: {
                 for kind in sorted({form.media_type for form in FORMATS.values()})}}}
 
 
+@router.get("/export-formats", summary="Which formats of exports there are", response_model=ExportFormats)
+async def export_formats() -> dict[str, Any]:
+    """Every format, what it is and which options it takes."""
+    return {"formats": [{"format": name, "title": form.title, "description": form.description, "media_type": form.media_type,
+                         "options": sorted(form.takes)} for name, form in FORMATS.items()]}
+
+
 @router.get("/sessions/{session_id}/export", summary="Export masks", response_class=StreamingResponse, responses=_ANSWERS)
 async def export(session_id: SessionPath, query: Annotated[ExportQuery, Query()], request: Request,
                  services: ServicesDep) -> StreamingResponse:
-    """Masks as PNG, DAVIS, COCO, YOLO, an overlay video or cut-outs: what is stored at this moment, of all frames or a range.
-    Sent while it is made; a video is sent once it is made. A client that goes away ends it."""
+    """Masks as PNG, DAVIS, COCO, YOLO, labelme, an overlay video or cut-outs: what is stored at this moment, of all frames or
+    a range. Sent while it is made; a video is sent once it is made. A client that goes away ends it."""
     started = await services.exporting.start(session_id, ExportRequest(
         query.format, query.size, query.start_frame, query.end_frame, _object_ids(query.object_ids), query.images,
-        query.feather))
+        query.feather, query.segmentation))
     try:
         await started.begin(request.is_disconnected)
     except BaseException:

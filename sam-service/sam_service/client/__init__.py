@@ -14,8 +14,10 @@ from sam_service.client.errors import (
     Busy,
     Cancelled,
     Conflict,
+    InvalidArgument,
     InvalidRequest,
     ModelUnavailable,
+    NoService,
     NotFound,
     NotReady,
     SamError,
@@ -30,7 +32,8 @@ from sam_service.client.sync_client import SamClient, VideoSession
 ServiceProblem = ApiError
 
 __all__ = [
-    "ApiError", "AsyncSamClient", "AsyncVideoSession", "Busy", "Cancelled", "Conflict", "FrameMasks", "InvalidRequest",
-    "ModelUnavailable", "NotFound", "NotReady", "ObjectMask", "ObjectState", "PropagatedFrame", "SamClient", "SamError",
-    "ServiceFailed", "ServiceProblem", "SessionExpired", "SessionState", "Track", "Unauthorized", "Unreachable", "VideoSession",
+    "ApiError", "AsyncSamClient", "AsyncVideoSession", "Busy", "Cancelled", "Conflict", "FrameMasks", "InvalidArgument",
+    "InvalidRequest", "ModelUnavailable", "NoService", "NotFound", "NotReady", "ObjectMask", "ObjectState", "PropagatedFrame",
+    "SamClient", "SamError", "ServiceFailed", "ServiceProblem", "SessionExpired", "SessionState", "Track", "Unauthorized",
+    "Unreachable", "VideoSession",
 ]

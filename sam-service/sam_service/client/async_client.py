@@ -14,12 +14,14 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from sam_service.client import calls
-from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, NewObject, OpenOptions, Range, Video
+from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range, Video
+from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
+from sam_service.defaults import DEFAULT_URL
 
 T = TypeVar("T")
 
@@ -27,14 +29,17 @@ T = TypeVar("T")
 class AsyncSamClient:
     """A connection to a service.
 
-    api_key: sent with every call, that of SAM2_API_KEY if absent; timeout_s: the longest silence that is put up with;
-    max_wait_s: how long a call waits in all for a service that is full, and a propagation for one that is away. Raises
-    `SamError` and its kinds; `http` is the httpx client underneath, for calls that have no method here.
+    api_key: sent with every call, that of SAM2_API_KEY if absent; timeout_s: the longest wait for more of an answer;
+    max_wait_s: how long a call waits in all for a service that is full, and a propagation for one that is away. The
+    environment's proxies are used for other machines, not on loopback. Raises `SamError` and its kinds; `http` is the httpx
+    client underneath, for calls that have no method here.
     """
 
-    def __init__(self, base_url: str = calls.DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = 600.0,
+    def __init__(self, base_url: str = DEFAULT_URL, *, api_key: str | None = None, timeout_s: float = 600.0,
                  max_wait_s: float = 60.0) -> None:
-        self.http = httpx.AsyncClient(**calls.connection(base_url, api_key, timeout_s))
+        url = checked_url(base_url)
+        with named_proxy(url):
+            self.http = httpx.AsyncClient(**connection(url, api_key, timeout_s))
         self.max_wait_s = max_wait_s
 
     async def __aenter__(self) -> Self:
@@ -146,27 +151,27 @@ class AsyncVideoSession:
         """Add an object by points, a box, both, or a mask, and return its mask on that frame."""
         return await self.client.perform(calls.add_object(self.session_id, prompt))
 
-    async def refine(self, object_id: int, **prompt: Unpack[Correction]) -> ObjectMask:
+    async def refine(self, object_id: Id, **prompt: Unpack[Correction]) -> ObjectMask:
         """Prompt an object again, on this frame or another."""
         return await self.client.perform(calls.refine(self.session_id, object_id, prompt))
 
-    async def remove_object(self, object_id: int) -> None:
+    async def remove_object(self, object_id: Id) -> None:
         """Remove an object with its prompts and masks."""
         await self.client.perform(calls.remove_object(self.session_id, object_id))
 
-    async def clear_prompts(self, *, object_id: int | None = None, frame_idx: int | None = None) -> int:
+    async def clear_prompts(self, *, object_id: Id | None = None, frame_idx: Id | None = None) -> int:
         """Take prompts back, of one object or all, on one frame or all; returns how many frames' prompts went."""
         return await self.client.perform(calls.clear_prompts(self.session_id, object_id, frame_idx))
 
-    async def rename(self, object_id: int, name: str | None = None, *, color: str | None = None) -> ObjectState:
+    async def rename(self, object_id: Id, name: str | None = None, *, color: str | None = None) -> ObjectState:
         """Give an object another name or colour (`#rrggbb`)."""
         return await self.client.perform(calls.rename(self.session_id, object_id, name, color))
 
-    async def frame(self, index: int, *, width: int | None = None) -> bytes:
+    async def frame(self, index: Id, *, width: int | None = None) -> bytes:
         """A frame as JPEG; with `width`, in pixels, a smaller one."""
         return await self.client.perform(calls.frame(self.session_id, index, width))
 
-    async def masks(self, index: int) -> FrameMasks:
+    async def masks(self, index: Id) -> FrameMasks:
         """All stored masks of a frame; objects without one are left out."""
         return await self.client.perform(calls.masks(self.session_id, index))
 

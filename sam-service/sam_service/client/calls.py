@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, Literal, TypedDict, TypeVar, cast
+from typing import IO, Any, Generic, Literal, SupportsIndex, TypedDict, TypeVar, cast
 
 import httpx
-import numpy as np
 from numpy.typing import NDArray
 
 from sam_service.client import results
+from sam_service.client.addresses import origin_of, through_proxy
 from sam_service.client.errors import ServiceFailed, raise_for
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, SessionState, Track
+from sam_service.client.values import Tensor, plain, prompt_fields
+from sam_service.export.formats import FormatName
 
 T = TypeVar("T")
 Video = str | os.PathLike[str] | IO[bytes]
 Direction = Literal["forward", "backward", "both"]
-ExportFormat = Literal["png", "davis", "coco", "yolo", "webm", "cutout", "cutout-png"]
-
-DEFAULT_URL = "http://127.0.0.1:8002"
-KEY_VARIABLE = "SAM2_API_KEY"
-CONNECT_TIMEOUT_S = 10.0
+Numbers = Sequence[Any] | NDArray[Any] | Tensor
+Id = SupportsIndex
+ExportFormat = FormatName
 
 
 class OpenOptions(TypedDict, total=False):
@@ -39,22 +39,23 @@ class OpenOptions(TypedDict, total=False):
 class Prompt(TypedDict, total=False):
     """What an object is prompted with on a frame; coordinates are pixels of the session's frames.
 
-    points: [[x, y]…]; labels: 1 (object) or 0 (not the object) for each point; box: [x0, y0, x1, y1]; mask: (H, W) bool, or a
-    base64 PNG; normalized: coordinates are fractions of width and height.
+    points: [[x, y]…]; labels: 1 (object) or 0 (not the object) for each point; box: [x0, y0, x1, y1]; mask: (H, W) of bool, 0
+    and 1, or 0 and 255, or a base64 PNG; of a soft mask, up to 1 or up to 255, what is above half of that; normalized:
+    coordinates are fractions of width and height. Lists, NumPy arrays and tensors of torch are taken alike.
     """
 
-    frame_idx: int
-    points: Sequence[Sequence[float]] | NDArray[Any]
-    labels: Sequence[int] | NDArray[Any]
-    box: Sequence[float] | NDArray[Any]
-    mask: NDArray[np.bool_] | str
+    frame_idx: Id
+    points: Numbers
+    labels: Numbers | int
+    box: Numbers
+    mask: Numbers | str
     normalized: bool
 
 
 class NewObject(Prompt, total=False):
     """A new object's first prompt. object_id, name: chosen by the service if absent."""
 
-    object_id: int
+    object_id: Id
     name: str
 
 
@@ -67,22 +68,23 @@ class Correction(Prompt, total=False):
 class Range(TypedDict, total=False):
     """What is propagated. end_frame: the last one, inclusive; the defaults are the contract's."""
 
-    start_frame: int
-    end_frame: int
+    start_frame: Id
+    end_frame: Id
     direction: Direction
-    object_ids: Sequence[int]
+    object_ids: Iterable[Id]
 
 
 class ExportOptions(TypedDict, total=False):
     """What is exported. size: of the pictures; end_frame: the last one, inclusive; object_ids: all if absent; images: put the
-    frames in (davis, yolo); feather: width of the soft edge in pixels (cut-outs)."""
+    frames in (davis, yolo, labelme); feather: width of the soft edge in pixels (cut-outs); segmentation: of coco."""
 
     size: Literal["session", "original"]
-    start_frame: int
-    end_frame: int
-    object_ids: Sequence[int]
+    start_frame: Id
+    end_frame: Id
+    object_ids: Iterable[Id]
     images: bool
     feather: float
+    segmentation: Literal["rle", "polygon"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Call(Generic[T]):
     @contextlib.contextmanager
     def arguments(self) -> Iterator[dict[str, Any]]:
         """What httpx's `build_request` takes; a video's file is open meanwhile. Raises OSError."""
-        arguments: dict[str, Any] = {"json": self.json, "params": self.params, "headers": self.headers,
+        arguments: dict[str, Any] = {"json": plain(self.json), "params": plain(self.params), "headers": self.headers,
                                      "data": self.form}
         if self.video is None:
             yield arguments
@@ -120,15 +122,10 @@ class Call(Generic[T]):
         try:
             return self.read(response)
         except (ValueError, KeyError, TypeError) as error:
-            detail = f"{response.request.url} gave an answer that is not of this service, or of another version of it"
+            url = response.request.url
+            detail = (f"{origin_of(url)}{url.path} gave an answer that is not of this service, or of another version of it"
+                      + through_proxy(url))
             raise ServiceFailed({"status": response.status_code, "code": "not_understood", "detail": detail}) from error
-
-
-def connection(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """What both kinds of httpx client are made with. The key is the argument, else that of the environment."""
-    key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE, "")
-    return {"base_url": base_url, "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
-            "headers": {"X-API-Key": key} if key else {}}
 
 
 def call(method: str, path: str, json: Mapping[str, Any] | None = None) -> Call[Any]:
@@ -148,7 +145,8 @@ def ready() -> Call[dict[str, Any]]:
 
 def initialize(video: Video, options: OpenOptions) -> Call[SessionState]:
     """Upload a video and open it."""
-    return Call("POST", "/initialize", _state, form={name: str(value) for name, value in options.items()}, video=video)
+    form = {name: str(value) for name, value in plain(_given(options)).items()}
+    return Call("POST", "/initialize", _state, form=form, video=video)
 
 
 def initialize_on_server(video_path: str, options: OpenOptions) -> Call[SessionState]:
@@ -181,35 +179,35 @@ def add_object(session_id: str, prompt: NewObject) -> Call[ObjectMask]:
     return Call("POST", "/add-object", _mask, json=_prompt(session_id, prompt))
 
 
-def refine(session_id: str, object_id: int, prompt: Correction) -> Call[ObjectMask]:
+def refine(session_id: str, object_id: Id, prompt: Correction) -> Call[ObjectMask]:
     """Prompt an object again."""
     return Call("POST", "/refine", _mask, json={**_prompt(session_id, prompt), "object_id": object_id})
 
 
-def remove_object(session_id: str, object_id: int) -> Call[None]:
+def remove_object(session_id: str, object_id: Id) -> Call[None]:
     """Remove an object."""
     return Call("POST", "/remove-object", _nothing, json={"session_id": session_id, "object_id": object_id})
 
 
-def clear_prompts(session_id: str, object_id: int | None, frame_idx: int | None) -> Call[int]:
+def clear_prompts(session_id: str, object_id: Id | None, frame_idx: Id | None) -> Call[int]:
     """Take prompts back; how many frames' prompts went."""
     body = _given({"session_id": session_id, "object_id": object_id, "frame_idx": frame_idx})
     return Call("POST", "/clear-prompts", lambda response: int(response.json()["cleared"]), json=body)
 
 
-def rename(session_id: str, object_id: int, name: str | None, color: str | None) -> Call[ObjectState]:
+def rename(session_id: str, object_id: Id, name: str | None, color: str | None) -> Call[ObjectState]:
     """Change an object's name or colour."""
     return Call("PATCH", f"/sessions/{session_id}/objects/{object_id}", lambda response: cast(ObjectState, response.json()),
                 json=_given({"name": name, "color": color}), repeatable=True)
 
 
-def frame(session_id: str, index: int, width: int | None) -> Call[bytes]:
+def frame(session_id: str, index: Id, width: int | None) -> Call[bytes]:
     """A frame as JPEG."""
     return Call("GET", f"/sessions/{session_id}/frames/{index}", lambda response: response.content,
                 params=_given({"width": width}), repeatable=True)
 
 
-def masks(session_id: str, index: int) -> Call[FrameMasks]:
+def masks(session_id: str, index: Id) -> Call[FrameMasks]:
     """All stored masks of a frame."""
     return Call("GET", f"/sessions/{session_id}/masks/{index}", lambda response: results.frame_masks(response.json()),
                 params={"mask_format": "rle"}, repeatable=True)
@@ -217,9 +215,9 @@ def masks(session_id: str, index: int) -> Call[FrameMasks]:
 
 def export(session_id: str, export_format: ExportFormat, options: ExportOptions) -> Call[None]:
     """A finished session in a format of the field, read piece by piece."""
-    query: dict[str, Any] = {"format": export_format, **options}
-    if "object_ids" in options:
-        query["object_ids"] = ",".join(str(object_id) for object_id in options["object_ids"])
+    query = {"format": export_format, **_given(options)}
+    if "object_ids" in query:
+        query["object_ids"] = ",".join(str(object_id) for object_id in plain(list(query["object_ids"])))
     return Call("GET", f"/sessions/{session_id}/export", _nothing, params=query, repeatable=True)
 
 
@@ -256,12 +254,4 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prompt(session_id: str, prompt: Prompt) -> dict[str, Any]:
-    """A prompt's body: sequences and arrays as lists, a mask as base64 PNG."""
-    body: dict[str, Any] = {"session_id": session_id, "mask_format": "rle", **prompt}
-    for name in ("points", "labels", "box"):
-        if name in body:
-            body[name] = np.asarray(body[name]).tolist()
-    if isinstance(body.get("mask"), np.ndarray):
-        from sam_service.masks.png import encode_png, to_base64  # brings OpenCV
-        body["mask"] = to_base64(encode_png(body["mask"]))
-    return body
+    return {"session_id": session_id, "mask_format": "rle", **prompt_fields(prompt)}

@@ -1,4 +1,4 @@
-"""An export on its way to a file: beside its place first, moved there when it is whole."""
+"""An export on its way to a file: written under another name in the same folder, and renamed once it is whole."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from typing import IO, Self
 import httpx
 
 from sam_service.client.calls import ExportFormat
+from sam_service.export.formats import FORMATS
 
-ENDINGS: dict[str, str] = {"png": "-png.zip", "davis": "-davis.zip", "coco": "-coco.json", "yolo": "-yolo.zip", "webm": ".webm",
-                           "cutout": "-cutout.webm", "cutout-png": "-cutout.zip"}
 Progress = Callable[[int, int | None], None]
 
 
 class Download:
     """A file that is being written. As a context manager it leaves nothing behind unless `finish` was called.
 
-    place: a file, or a folder, in which the file has the service's name for it. progress: told the bytes so far, and the bytes
-    in all where the service says so.
+    place: a file, or a folder, in which the file has the service's name for it. progress: called with the bytes so far, and the
+    bytes in all where the service says so.
     """
 
     def __init__(self, place: str | os.PathLike[str], response: httpx.Response, export_format: ExportFormat,
@@ -66,4 +65,4 @@ def _name(response: httpx.Response, export_format: ExportFormat) -> str:
     header = Message()
     header["Content-Disposition"] = response.headers.get("content-disposition", "")
     named = Path((header.get_filename() or "").replace("\\", "/")).name
-    return named or f"export{ENDINGS[export_format]}"
+    return named or f"export{FORMATS[export_format].suffix}"

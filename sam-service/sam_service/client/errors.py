@@ -1,7 +1,9 @@
 """What can go wrong between a client and the service.
 
     SamError
-    ├── Unreachable             no answer: wrong address, the service is down, or the connection broke
+    ├── InvalidArgument         an argument is wrong, and nothing was sent; also a ValueError
+    ├── Unreachable             no answer: the service is down, or the connection broke
+    │   └── NoService           nothing listens at this address
     └── ApiError                the service answered a problem document
         ├── InvalidRequest      a value is wrong; `fields` names it (400, 405, 413, 415, 422)
         ├── Unauthorized        the API key is missing or wrong (401)
@@ -17,18 +19,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
+
+from sam_service.client.addresses import through_proxy
 
 
 class SamError(Exception):
     """The root: everything that a client raises on purpose."""
 
 
+class InvalidArgument(SamError, ValueError):
+    """An argument cannot mean anything to the service; `field` names it. Nothing was sent."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(f"{field} {what}")
+        self.field = field
+        self.what = what
+
+
 class Unreachable(SamError):
     """The service gave no answer, or stopped in the middle of one."""
+
+
+class NoService(Unreachable):
+    """Nothing listens at this address: the service does not run, or the address is another one. url: scheme, host, port."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"no service at {url}: {why}")
+        self.url = url
 
 
 class ApiError(SamError):
@@ -105,12 +127,14 @@ def error_of(document: Mapping[str, Any]) -> ApiError:
 
 
 def raise_for(response: httpx.Response) -> None:
-    """Raise what an answer of 400 and more means; its body was read. Answers that are no problem document come from between."""
+    """Raise what an answer of 400 and more means; its body was read. A proxy on the way answers no problem document."""
     if not response.is_error:
         return
     document: Any = None
     if "json" in response.headers.get("content-type", ""):
-        document = response.json()
+        with contextlib.suppress(ValueError):
+            document = response.json()
     if not isinstance(document, Mapping) or "code" not in document:
-        document = {"code": response.reason_phrase.lower().replace(" ", "_"), "detail": response.text[:200]}
+        document = {"code": response.reason_phrase.lower().replace(" ", "_"),
+                    "detail": response.text[:200] + through_proxy(response.request.url)}
     raise error_of({**document, "status": response.status_code})

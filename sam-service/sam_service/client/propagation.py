@@ -25,8 +25,8 @@ class PropagationStream:
     def __init__(self, session_id: str, which: Range, *, masks: bool, max_wait_s: float) -> None:
         self.ended = False
         self._body: dict[str, Any] = {"session_id": session_id, "mask_format": "rle" if masks else "none", **which}
-        if "object_ids" in which:
-            self._body["object_ids"] = list(which["object_ids"])
+        if self._body.get("object_ids") is not None:
+            self._body["object_ids"] = list(self._body["object_ids"])
         self._fields: dict[str, str] = {}
         self._last_id = ""
         self._max_wait_s = max_wait_s

@@ -6,7 +6,8 @@ import random
 
 import httpx
 
-from sam_service.client.errors import Unreachable
+from sam_service.client.addresses import origin_of, through_proxy
+from sam_service.client.errors import NoService, Unreachable
 
 MAX_ERRORS = 3
 FIRST_BACKOFF_S = 0.2
@@ -54,8 +55,12 @@ class Patience:
 
 def unreachable(error: httpx.TransportError) -> Unreachable:
     """The exception for a connection that failed, or that broke in the middle of an answer."""
+    why = str(error) or type(error).__name__
     try:
-        address = f" at {error.request.url.copy_with(path='/', query=None)}"
+        url = error.request.url
     except RuntimeError:
-        address = ""
-    return Unreachable(f"no answer from the service{address}: {str(error) or type(error).__name__}")
+        return Unreachable(f"no answer from the service: {why}")
+    proxy = through_proxy(url)
+    if isinstance(error, NEVER_SENT) and not proxy:
+        return NoService(origin_of(url), why)
+    return Unreachable(f"no answer from the service at {origin_of(url)}{proxy}: {why}")

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
-import psutil
-
 from sam_service import __version__
-from sam_service.client import ApiError, SamClient, SamError, Unreachable
 from sam_service.commands.exits import Exit
-from sam_service.core.device import choose_device
-from sam_service.core.models.catalogue import asked_revisions, available_models
-from sam_service.core.threads import cpu_quota, usable_cpus
-from sam_service.demo_clip import FRAMES, render_clip
+from sam_service.commands.words import counted, is_or_are
+from sam_service.defaults import url_of
 from sam_service.errors import ServiceError
-from sam_service.local import local_service
 from sam_service.settings import Settings
-from sam_service.video.decoder import prepare_decoder
 
 LIBRARIES = ("torch", "transformers", "opencv-python-headless", "numpy", "fastapi", "httpx", "pydantic")
 LOW_DISK_BYTES = 2 << 30
@@ -33,21 +27,41 @@ class Trouble(Exception):
     """Something that keeps the service from working."""
 
 
-def run_doctor(settings: Settings) -> Exit:
-    """Print a line for each thing that was looked at; the exit code tells whether all is well."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked. detail: what was found, or what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def run_doctor(settings: Settings, *, as_json: bool = False) -> Exit:
+    """Print a line for each check as it is made, or one JSON document; the exit code says whether all is well."""
+    checks = []
+    for check in _checks(settings):
+        checks.append(check)
+        if not as_json:
+            print(f"{'ok   ' if check.ok else 'WRONG'}  {check.name:9} {check.detail}", flush=True)
+    wrong = sum(not check.ok for check in checks)
+    if as_json:
+        print(json.dumps({"ok": not wrong, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        print(f"{wrong} of {counted(len(checks), 'check')} failed" if wrong else "all is well")
+    return Exit.NOT_READY if wrong else Exit.OK
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    """Every check, the quick ones first. Each imports what it needs, so that the first line is there at once."""
     checks: dict[str, Callable[[Settings], str]] = {
         "versions": _versions, "machine": _machine, "device": _device, "model": _model, "video": _video, "data": _data,
         "videos": _videos, "port": _port,
     }
-    wrong = 0
     for name, check in checks.items():
         try:
-            print(f"ok     {name:9} {check(settings)}", flush=True)
-        except (Trouble, ServiceError, SamError, OSError) as error:
-            wrong += 1
-            print(f"WRONG  {name:9} {error}", flush=True)
-    print(f"{wrong} of {len(checks)} checks failed" if wrong else "all is well")
-    return Exit.NOT_READY if wrong else Exit.OK
+            yield Check(name, True, check(settings))
+        except (Trouble, ServiceError, OSError) as error:
+            yield Check(name, False, str(error))
 
 
 def _versions(settings: Settings) -> str:
@@ -56,36 +70,50 @@ def _versions(settings: Settings) -> str:
 
 
 def _machine(settings: Settings) -> str:
+    import psutil
+
+    from sam_service.core.threads import cpu_quota, usable_cpus
     memory, quota = psutil.virtual_memory(), cpu_quota()
-    return (f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    return (f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'CPU')}"
             + (f", a quota of {quota:g}" if quota is not None else "")
-            + f", {settings.torch_num_threads or usable_cpus()} threads are used; "
+            + f", {is_or_are(settings.torch_num_threads or usable_cpus(), 'thread')} used; "
               f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free")
 
 
 def _device(settings: Settings) -> str:
+    from sam_service.core.device import choose_device
     policy = choose_device(settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device,
                            precision=settings.sam2_precision)
     return f"{policy.device.type} ({policy.reason})"
 
 
 def _model(settings: Settings) -> str:
-    """Load the model in a service of one's own, unless its weights would have to be fetched first."""
+    """Load the model in a service of its own, unless its weights would have to be fetched first."""
+    from sam_service.client import SamClient, SamError
+    from sam_service.core.models.catalogue import asked_revisions, available_models
+    from sam_service.local import local_service
     size = settings.sam2_model_size
     asked = asked_revisions(size, settings.sam2_checkpoint, settings.sam2_revision)
-    known = {model.size: model for model in available_models(revisions=asked)}[size]
-    if settings.sam2_checkpoint is None and not known.present:
+    listed = {model.size: model for model in available_models(revisions=asked)}[size]
+    if settings.sam2_checkpoint is None and not listed.present:
         if settings.hf_hub_offline:
             raise Trouble(f"{size}: its weights are not on this machine, and HF_HUB_OFFLINE is set")
-        return (f"{size}: its weights are not on this machine; the first start fetches them from {known.source} at "
-                f"{known.revision}, `sam-service models pull {size}` now")
-    with local_service(settings) as url, SamClient(url, api_key="") as client:
-        model = client.wait_ready()["model"]
+        return (f"{size}: its weights are not on this machine; the first start fetches them from {listed.source} at "
+                f"{listed.revision}, `sam-service models pull {size}` now")
+    try:
+        with local_service(settings) as url, SamClient(url, api_key="") as client:
+            model = client.wait_ready()["model"]
+    except (SamError, RuntimeError) as error:
+        raise Trouble(str(error)) from error
     return (f"{model['size']} ({model['source']}) loads, {model['parameters'] / 1e6:.1f} M parameters at "
             f"{model['image_size']} px")
 
 
 def _video(settings: Settings) -> str:
+    import cv2
+
+    from sam_service.demo_clip import FRAMES, render_clip
+    from sam_service.video.decoder import prepare_decoder
     prepare_decoder()
     with tempfile.TemporaryDirectory(prefix="sam-doctor-") as folder:
         capture = cv2.VideoCapture(str(render_clip(Path(folder) / "clip.mp4")))
@@ -113,11 +141,12 @@ def _videos(settings: Settings) -> str:
         return "SAM2_VIDEO_DIR is not set: videos come by upload only"
     if not folder.is_dir():
         raise Trouble(f"{folder} is not a folder (SAM2_VIDEO_DIR)")
-    return f"{folder.resolve()}, {sum(1 for path in folder.rglob('*') if path.is_file())} files"
+    return f"{folder.resolve()}, {counted(sum(1 for path in folder.rglob('*') if path.is_file()), 'file')}"
 
 
 def _port(settings: Settings) -> str:
-    url = f"http://{settings.host}:{settings.port}"
+    from sam_service.client import ApiError, SamClient, Unreachable
+    url = url_of(settings.host, settings.port)
     try:
         with SamClient(url, api_key="", timeout_s=5.0) as client:
             health = client.health()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from sam_service.client import Busy, ModelUnavailable, SamError, ServiceFailed, Unreachable
+if TYPE_CHECKING:
+    from sam_service.client import SamError
 
 
 class Exit(IntEnum):
@@ -32,6 +34,7 @@ TABLE = """exit codes:
 
 def exit_of(error: SamError | OSError) -> Exit:
     """The exit code for what ended a command before its work began."""
+    from sam_service.client import Busy, ModelUnavailable, ServiceFailed, Unreachable
     if isinstance(error, Unreachable | Busy | ModelUnavailable):
         return Exit.NOT_READY
     return Exit.FAILED if isinstance(error, ServiceFailed) else Exit.REFUSED

@@ -108,7 +108,7 @@ def pull_models(settings: Settings, sizes: Sequence[str], *, revision: str | Non
             terminal.error(f"{size}: {failure}")
             code = code or failure.code
         if not as_json and item.error is None:
-            print(_told(item), flush=True)
+            print(_outcome(item), flush=True)
     if as_json:
         print(json.dumps({"models": [asdict(item) for item in pulled]}, indent=1))
     return code
@@ -140,12 +140,12 @@ def _pull(item: Pulled, revision: str, wanted: str | None, offline: bool, termin
             check_sha256(file, item.sha256, wanted)
         check_folder(item.size, snapshot.folder)
     except (ModelUnavailable, OSError) as error:
-        raise _Failed(Exit.REFUSED, f"{error} (left where it is: {file})") from error
+        raise _Failed(Exit.REFUSED, f"{error} (the file stays where it is: {file})") from error
     item.state = "present" if cached else "fetched"
 
 
 def _fetch(item: Pulled, revision: str, offline: bool) -> Snapshot:
-    """Fetch with a bar. Ctrl-C ends it within the chunk that is on its way, and leaves nothing half."""
+    """Fetch with a bar. Ctrl-C ends it within the chunk that is on its way, and no partial file stays."""
     class Bar(ByteBar):
         what = item.size
 
@@ -160,7 +160,7 @@ def _fetch(item: Pulled, revision: str, offline: bool) -> Snapshot:
         signal.signal(signal.SIGINT, before)
 
 
-def _told(item: Pulled) -> str:
+def _outcome(item: Pulled) -> str:
     if item.state == "embedded":
         return f"{item.size}: embedded in the package, there is nothing to pull"
     done = "is there already, nothing was fetched" if item.state == "present" else "fetched and checked"

@@ -6,8 +6,10 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
-from sam_service.client.calls import Prompt
+if TYPE_CHECKING:
+    from sam_service.client.calls import Prompt
 
 NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 POINT = re.compile(rf"(?:(\d+):)?([+-]?)({NUMBER}),({NUMBER})(?:@(\d+))?")
@@ -48,7 +50,7 @@ class PlannedPrompt:
 
     object_id: int
     is_new: bool
-    fields: Prompt = field(default_factory=Prompt)
+    fields: Prompt = field(default_factory=lambda: cast("Prompt", {}))
 
 
 def parse_point(text: str) -> PointArgument:
@@ -86,8 +88,8 @@ def plan_prompts(points: Sequence[PointArgument], boxes: Sequence[BoxArgument], 
 
     for point in points:
         fields = place(point)
-        fields["points"] = [*fields.get("points", ()), point.xy]
-        fields["labels"] = [*fields.get("labels", ()), point.label]
+        fields["points"] = [*cast("list[Any]", fields.get("points", [])), point.xy]
+        fields["labels"] = [*cast("list[Any]", fields.get("labels", [])), point.label]
     for box in boxes:
         fields = place(box)
         if "box" in fields:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from sam_service.client import SamClient, Unreachable
+import httpx
+
+from sam_service.client import NoService, SamClient, SamError, Unreachable
+from sam_service.client.addresses import is_loopback
+from sam_service.defaults import DEFAULT_PORT
 from sam_service.settings import Settings
 from sam_service.video.decoder import prepare_decoder
 
@@ -14,7 +18,7 @@ MAX_WAIT_S = 30.0
 
 @contextlib.contextmanager
 def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]:
-    """A client of the service at `url`, with the key of SAM2_API_KEY; without one, of a service with these settings.
+    """A client of the service at `url`, with the key of SAM2_API_KEY; without a `url`, of a service with these settings.
 
     Raises Unreachable where that one does not start.
     """
@@ -32,3 +36,12 @@ def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]
         except RuntimeError as error:
             raise Unreachable(str(error)) from error
         yield stack.enter_context(SamClient(own, api_key=key))
+
+
+def explained(error: SamError | OSError) -> str:
+    """What went wrong, for people; where this machine runs no service, how to start one."""
+    if not isinstance(error, NoService) or not is_loopback(url := httpx.URL(error.url)):
+        return str(error)
+    host = f" --host {url.host}" if url.host == "::1" else ""
+    port = "" if url.port == DEFAULT_PORT else f" --port {url.port or 80}"
+    return f"no service at {error.url}, start one with `sam-service serve{host}{port}`"

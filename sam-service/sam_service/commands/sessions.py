@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from sam_service.client import SamClient, SamError, SessionState, calls
 from sam_service.commands.exits import Exit, exit_of
+from sam_service.commands.service import explained
+from sam_service.commands.words import counted
 
 
 def list_sessions(url: str, *, as_json: bool) -> Exit:
@@ -20,17 +22,26 @@ def list_sessions(url: str, *, as_json: bool) -> Exit:
         else:
             for session in sessions:
                 print(_line(session))
+            if not sessions:
+                print("no session is open", file=sys.stderr)
     return _with(url, run)
 
 
 def delete_sessions(url: str, session_ids: Sequence[str] | None, *, as_json: bool) -> Exit:
     """Delete these sessions, or all. An unknown one is refused before any is deleted."""
     def run(client: SamClient) -> None:
-        known = [session["session_id"] for session in client.sessions()]
-        chosen = known if session_ids is None else [client.session(session_id).session_id for session_id in session_ids]
+        if session_ids is None:
+            chosen = [session["session_id"] for session in client.sessions()]
+        else:
+            chosen = [client.session(session_id).session_id for session_id in session_ids]
         for session_id in chosen:
             client.perform(calls.delete(session_id))
-        print(json.dumps({"deleted": chosen}) if as_json else "\n".join(f"deleted {session_id}" for session_id in chosen))
+        if as_json:
+            print(json.dumps({"deleted": chosen}))
+        elif chosen:
+            print("\n".join(f"deleted {session_id}" for session_id in chosen))
+        else:
+            print("no session is open", file=sys.stderr)
     return _with(url, run)
 
 
@@ -39,7 +50,7 @@ def _with(url: str, run: Callable[[SamClient], None]) -> Exit:
         with SamClient(url) as client:
             run(client)
     except SamError as error:
-        print(error, file=sys.stderr)
+        print(explained(error), file=sys.stderr)
         return exit_of(error)
     return Exit.OK
 
@@ -50,5 +61,5 @@ def _line(session: SessionState) -> str:
     work = f", propagating {running['done']}/{running['total']}" if running else ""
     minutes = max(0.0, session["expires_at"] - time.time()) / 60
     return (f"{session['session_id']}  {session['video_name']}: {session['width']} x {session['height']}, "
-            f"{session['num_frames']} frames, {len(session['frames_with_masks'])} with masks; {names}{work}; "
+            f"{counted(session['num_frames'], 'frame')}, {len(session['frames_with_masks'])} with masks; {names}{work}; "
             f"expires in {minutes:.0f} min")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from sam_service.client import PropagatedFrame
+if TYPE_CHECKING:
+    from sam_service.client import PropagatedFrame
 
 BAR_WIDTH = 30
 
 
 class Terminal:
-    """quiet: errors only. tenths: where stderr is no terminal, a line for every tenth takes the bar's place."""
+    """quiet: errors only. tenths: where stderr is no terminal, a line for every tenth replaces the bar."""
 
     def __init__(self, *, quiet: bool = False, tenths: bool = False) -> None:
         self._quiet = quiet
@@ -25,18 +27,18 @@ class Terminal:
             self.error(text)
 
     def error(self, text: str) -> None:
-        """A line that is told in any case."""
+        """A line that is printed in any case."""
         self.clear()
         print(text, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._drawn:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
             self._drawn = False
 
     def bar(self, what: str, done: int, total: int, more: str = "") -> None:
-        """Draw how far something is; it goes when it is done."""
+        """Draw how far something is; the bar is removed when it is done."""
         filled = BAR_WIDTH * done // max(1, total)
         line = f"{what:9} [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done}/{total}{more}"
         self.draw(line)
@@ -46,7 +48,7 @@ class Terminal:
             print(line, file=sys.stderr, flush=True)
 
     def draw(self, line: str) -> None:
-        """A line that the next one takes the place of; a terminal only has it."""
+        """A line that the next one replaces; on a terminal only."""
         if not self._quiet and sys.stderr.isatty():
             print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
             self._drawn = True

@@ -1,13 +1,14 @@
-"""`coco`: one JSON document with compressed RLE, and with the fields of the COCO dialects for video."""
+"""`coco`: one JSON document with compressed RLE or polygons, and with the fields of the COCO dialects for video."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import count
 
 from sam_service.export.archive import safe_name
-from sam_service.export.clip import Clip, ExportedMask, Options
+from sam_service.export.clip import Clip, Options, Segmentation
+from sam_service.export.polygons import one_polygon
 from sam_service.masks.rle import rle_area, rle_bbox
 
 VIDEO_ID = 1
@@ -27,7 +28,7 @@ def write_coco(clip: Clip, options: Options) -> Generator[bytes, None, None]:
     yield json.dumps(head, ensure_ascii=False)[:-1].encode() + b', "images": ['
     yield from _items(_image(clip, video, index) for index, _ in clip.stored_masks())
     yield b'], "annotations": ['
-    yield from _items(_annotations(clip, categories))
+    yield from _items(_annotations(clip, categories, options.segmentation))
     yield b"]}\n"
 
 
@@ -41,25 +42,18 @@ def _image(clip: Clip, video: str, index: int) -> dict[str, object]:
             "video_id": VIDEO_ID, "frame_id": index, "frame_index": index, "timestamp_s": clip.timestamp_s(index)}
 
 
-def _annotations(clip: Clip, categories: dict[str, int]) -> Iterator[dict[str, object]]:
+def _annotations(clip: Clip, categories: dict[str, int], segmentation: Segmentation) -> Iterator[dict[str, object]]:
     category = {item.object_id: categories[item.name] for item in clip.objects}
     numbers = count(1)
     for index, masks in clip.masked_frames():
         for mask in masks:
-            annotation = _annotation(clip, mask, index, category[mask.object_id], numbers.__next__)
-            if annotation is not None:
-                yield annotation
-
-
-def _annotation(clip: Clip, mask: ExportedMask, index: int, category: int, number: Callable[[], int]
-                ) -> dict[str, object] | None:
-    rle = clip.rle(mask)
-    bbox = rle_bbox(rle)
-    if bbox is None:
-        return None
-    return {"id": number(), "image_id": index + 1, "video_id": VIDEO_ID, "category_id": category, "iscrowd": 0,
-            "track_id": mask.object_id, "instance_id": mask.object_id, "segmentation": rle, "area": rle_area(rle),
-            "bbox": bbox, "score": round(mask.score, 5), "object_score": round(mask.object_score, 5)}
+            bbox = rle_bbox(rle := clip.rle(mask))
+            if bbox is not None:
+                form = rle if segmentation == "rle" else [one_polygon(clip.pixels(mask))]
+                yield {"id": next(numbers), "image_id": index + 1, "video_id": VIDEO_ID,
+                       "category_id": category[mask.object_id], "iscrowd": 0, "track_id": mask.object_id,
+                       "instance_id": mask.object_id, "segmentation": form, "area": rle_area(rle), "bbox": bbox,
+                       "score": round(mask.score, 5), "object_score": round(mask.object_score, 5)}
 
 
 def _items(items: Iterable[dict[str, object]]) -> Iterator[bytes]:

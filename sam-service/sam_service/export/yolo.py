@@ -9,7 +9,7 @@ hole is joined to its outline in the same way, and stays empty.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 
 import cv2
 import numpy as np
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sam_service.export.archive import Member, zip_stream
 from sam_service.export.clip import Clip, Masks, Options
 from sam_service.export.coco import category_names
+from sam_service.export.polygons import joined
 
 Ring = NDArray[np.int32]
-MAX_COMPARED = 512
 INSIDE = 0.25
 
 
@@ -41,10 +41,13 @@ def _members(clip: Clip, options: Options) -> Generator[Member, None, None]:
 
 
 def _data_yaml(names: list[str]) -> str:
-    """The data set's description. A JSON string of printable characters is a YAML string."""
+    """The data set's description. A JSON string of printable characters is a YAML string.
+
+    It has no `path`: readers then start from the folder that it lies in, and from their own working folder otherwise.
+    """
     printable = ["".join(char if char.isprintable() else " " for char in name) for name in names]
     lines = [f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(printable)]
-    return "path: .\ntrain: images\nval: images\nnames:\n" + "".join(lines)
+    return "train: images\nval: images\nnames:\n" + "".join(lines)
 
 
 def _labels(clip: Clip, masks: Masks, classes: dict[int, int]) -> str:
@@ -64,21 +67,3 @@ def outline(mask: NDArray[np.bool_]) -> Ring:
         return np.empty((0, 2), np.int32)
     ring = joined([np.asarray(contour[:, 0], np.int32) for contour in contours])
     return ring if len(ring) >= 3 else np.concatenate((ring, ring[-1:], ring[-1:]))
-
-
-def joined(rings: Sequence[Ring]) -> Ring:
-    """One ring (N, 2) that walks all `rings`, going over to each where they are near and coming back there."""
-    whole, *others = sorted(rings, key=len, reverse=True)
-    for ring in others:
-        here, there = _nearest(whole, ring)
-        detour = np.concatenate((ring[there:], ring[: there + 1]))
-        whole = np.concatenate((whole[: here + 1], detour, whole[here:]))
-    return whole
-
-
-def _nearest(a: Ring, b: Ring) -> tuple[int, int]:
-    """Indices of the points of two rings that are nearest to each other, among at most MAX_COMPARED of each."""
-    step_a, step_b = (-(-len(ring) // MAX_COMPARED) for ring in (a, b))
-    distances = ((a[::step_a, None].astype(np.float32) - b[None, ::step_b]) ** 2).sum(axis=2)
-    here, there = np.unravel_index(distances.argmin(), distances.shape)
-    return int(here) * step_a, int(there) * step_b

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound, NotReady
-from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Size
-from sam_service.export.formats import FORMATS, FormatName, file_name
+from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Segmentation, Size
+from sam_service.export.formats import FORMATS, FormatName, OptionName, file_name, formats_with
 from sam_service.export.pictures import SessionPictures, SourcePictures
 from sam_service.sessions.events import ExportProgress
 from sam_service.sessions.service import SessionService
@@ -30,7 +30,7 @@ State = Literal["running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What to export; None is all there is. feather: width of a cut-out's soft edge, pixels."""
+    """What to export; None is all there is. feather: width of a cut-out's soft edge, pixels; segmentation: of COCO's masks."""
 
     format: FormatName
     size: Size = "session"
@@ -39,6 +39,7 @@ class ExportRequest:
     object_ids: Sequence[int] | None = None
     images: bool = False
     feather: float = 0.0
+    segmentation: Segmentation = "rle"
 
 
 class Exporting:
@@ -105,7 +106,8 @@ class Export:
         self.file_name = file_name(session.record.video_name, request.format)
         self._exporting, self._session, self._format = exporting, session, request.format
         self._clip, self._snapshot = clip, snapshot
-        self._making: Generator[bytes, None, None] = form.write(clip, Options(request.images, request.feather))
+        options = Options(request.images, request.feather, request.segmentation)
+        self._making: Generator[bytes, None, None] = form.write(clip, options)
         self._one_at_a_time = threading.Lock()
         self._begun = b""
         self._state: State = "running"
@@ -180,11 +182,11 @@ class Export:
 
 
 def _check_options(request: ExportRequest) -> None:
-    given = {"images": request.images, "feather": request.feather != 0}
+    given: dict[OptionName, bool] = {"images": request.images, "feather": request.feather != 0,
+                                     "segmentation": request.segmentation != "rle"}
     for option, is_given in given.items():
         if is_given and option not in FORMATS[request.format].takes:
-            those = ", ".join(name for name, form in FORMATS.items() if option in form.takes)
-            raise InvalidInput(f"{option} means something to {those} only", field=option)
+            raise InvalidInput(f"{option} means something to {formats_with(option)} only", field=option)
     if not 0 <= request.feather <= MAX_FEATHER_PX:
         raise InvalidInput(f"feather goes from 0 to {MAX_FEATHER_PX:g} pixels", field="feather")
 

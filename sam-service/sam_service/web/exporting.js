@@ -1,18 +1,9 @@
 // The export dialog: format, size, range and objects, then the file for the browser to keep.
 
-import { request } from "./api.js";
+import { call, request } from "./api.js";
 import { sentence } from "./say.js";
 
-const FORMATS = [
-  ["webm", "Overlay video", "WebM, masks drawn over the frames"],
-  ["png", "Masks", "zip of a PNG for each object and frame"],
-  ["davis", "DAVIS", "zip of palette PNGs, all objects in one"],
-  ["coco", "COCO", "JSON with compressed RLE"],
-  ["yolo", "YOLO segmentation", "zip of label files with polygons"],
-  ["cutout", "Cut out, video", "WebM, the background removed"],
-  ["cutout-png", "Cut out, pictures", "zip of PNGs with transparency"],
-];
-const OPTIONS = { images: ["davis", "yolo"], feather: ["cutout", "cutout-png"] }; // which formats take which
+const OPTIONS = ["images", "feather", "segmentation"]; // fields of the form that some formats take
 const byId = (id) => document.getElementById(id);
 
 /** Exports a session. */
@@ -21,7 +12,7 @@ export class Exporting {
     this.session = session;
     this.dialog = byId("export-dialog");
     this.form = byId("export-form");
-    byId("export-formats").replaceChildren(...FORMATS.map(formatChoice));
+    this.options = new Map(); // by format, the options that it takes
     this.form.onsubmit = (event) => {
       event.preventDefault();
       this.run();
@@ -31,7 +22,7 @@ export class Exporting {
     this.dialog.onclose = () => this.controller?.abort();
   }
 
-  open() {
+  async open() {
     const { session, form } = this;
     const [from, to] = session.range;
     form.start_frame.value = from ?? 0;
@@ -43,22 +34,40 @@ export class Exporting {
     );
     this.fail("");
     this.working(false);
-    this.showOptions();
     this.dialog.showModal();
+    if (!this.options.size) await this.loadFormats();
+    this.showOptions();
+  }
+
+  /** Ask the service which formats there are. */
+  async loadFormats() {
+    try {
+      const { formats } = await call("export-formats");
+      byId("export-formats").replaceChildren(...formats.map(formatChoice));
+      this.options = new Map(formats.map(({ format, options }) => [format, options]));
+    } catch (error) {
+      this.fail(sentence(error.message));
+    }
+  }
+
+  /** The chosen format; undefined while the list is not there. */
+  get format() {
+    return this.form.format?.value;
   }
 
   /** Show the options that the chosen format takes. */
   showOptions() {
-    for (const name of Object.keys(OPTIONS)) this.form[name].parentElement.hidden = !this.takes(name);
+    for (const name of OPTIONS) this.form[name].parentElement.hidden = !this.takes(name);
+    byId("export-go").disabled = !this.format;
   }
 
   takes(name) {
-    return OPTIONS[name].includes(this.form.format.value);
+    return Boolean(this.options.get(this.format)?.includes(name));
   }
 
   /** What the service says of an export under way: {done, total}. */
   progress({ format, done, total }) {
-    if (!this.controller || !total || format !== this.form.format.value) return;
+    if (!this.controller || !total || format !== this.format) return;
     byId("export-progress").value = done / total;
     byId("export-text").textContent = `${done} of ${total} frames`;
   }
@@ -68,20 +77,21 @@ export class Exporting {
     const objects = [...form.querySelectorAll("[name=object]:checked")].map((box) => box.value);
     if (!objects.length) return this.fail("Choose at least one object.");
     const query = new URLSearchParams({
-      format: form.format.value,
+      format: this.format,
       size: form.size.value,
       start_frame: form.start_frame.value || 0,
       end_frame: form.end_frame.value || session.lastFrame,
     });
     if (objects.length < session.objects.size) query.set("object_ids", objects.join());
     if (this.takes("images") && form.images.checked) query.set("images", "true");
+    if (this.takes("segmentation") && form.segmentation.checked) query.set("segmentation", "polygon");
     if (this.takes("feather") && Number(form.feather.value)) query.set("feather", form.feather.value);
     this.controller = new AbortController();
     this.fail("");
     this.working(true);
     try {
       const response = await request(`sessions/${session.id}/export?${query}`, { signal: this.controller.signal });
-      keep(await this.read(response), fileName(response, session, form.format.value));
+      keep(await this.read(response), fileName(response, session, this.format));
       this.dialog.close();
     } catch (error) {
       if (error.name !== "AbortError") this.fail(sentence(error.message));
@@ -91,7 +101,7 @@ export class Exporting {
     }
   }
 
-  /** The whole file, telling how much of it is here. */
+  /** The whole file, showing how much of it is here. */
   async read(response) {
     const reader = response.body.getReader(),
       parts = [];
@@ -121,10 +131,15 @@ export class Exporting {
   }
 }
 
-function formatChoice([value, title, words], at) {
-  const label = document.createElement("label");
-  label.innerHTML = `<input type="radio" name="format" value="${value}"> <b>${title}</b><small>${words}</small>`;
-  label.querySelector("input").checked = at === 0;
+function formatChoice({ format, title, description }, at) {
+  const label = document.createElement("label"),
+    radio = document.createElement("input"),
+    name = document.createElement("b"),
+    words = document.createElement("small");
+  Object.assign(radio, { type: "radio", name: "format", value: format, checked: at === 0 });
+  name.textContent = title;
+  words.textContent = description;
+  label.append(radio, " ", name, words);
   return label;
 }
 
