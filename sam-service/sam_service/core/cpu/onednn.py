@@ -81,7 +81,7 @@ class FastLinearGelu(FastLinear):
     after = "gelu"
 
 
-def hasten(model: nn.Module) -> None:
+def use_fast_linears(model: nn.Module) -> None:
     """Let a network on the CPU compute by these layers, in place; parameters and their names stay. May be called again."""
     for module in list(model.modules()):
         if (isinstance(module, Sam2FeedForward) and getattr(module.activation, "act", None) is F.gelu

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 from sam_service.core.cpu import onednn
-from sam_service.core.cpu.onednn import hasten
+from sam_service.core.cpu.onednn import use_fast_linears
 from sam_service.core.models.sam2.config import config_for
-from sam_service.core.models.sam2.hiera import LeanBlock, LeanEncoder, lighten
+from sam_service.core.models.sam2.hiera import LeanBlock, LeanEncoder, use_lean_encoder
 from torch import Tensor
 from transformers import Sam2VideoModel
 
@@ -34,9 +34,9 @@ def test_equals_the_library(size: str, image_size: int) -> None:
     with torch.inference_mode():
         wanted = library_levels(model, image)
         names = list(model.state_dict())
-        hasten(model)
-        lighten(model)
-        lighten(model)
+        use_fast_linears(model)
+        use_lean_encoder(model)
+        use_lean_encoder(model)
         assert type(model.vision_encoder) is LeanEncoder and list(model.state_dict()) == names
         assert any(isinstance(module, LeanBlock) for module in model.modules())
         found = model.vision_encoder(image)
@@ -51,7 +51,7 @@ def test_where_onednn_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     lean = copy.deepcopy(model)
     monkeypatch.setattr(onednn, "_LINEAR", None)
     with torch.inference_mode():
-        hasten(lean)
-        lighten(lean)
+        use_fast_linears(lean)
+        use_lean_encoder(lean)
         for one, other in zip(lean.vision_encoder(image), library_levels(model, image), strict=True):
             assert (one - other).abs().max() < 1e-5 * other.abs().max()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
-from sam_service.core.cpu.onednn import hasten
+from sam_service.core.cpu.onednn import use_fast_linears
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import Features
 from sam_service.core.frames import Crop, Image
@@ -88,7 +88,7 @@ class SamNetwork(ABC):
         module: Any = self.model
         model: Sam2VideoModel = module.to(policy.device).eval()
         if policy.device.type == "cpu":
-            hasten(model)
+            use_fast_linears(model)
             self.lean_encoder()
         self.device = policy.device
         self._policy, self._speedups = policy, speedups

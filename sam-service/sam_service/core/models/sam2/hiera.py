@@ -82,7 +82,7 @@ class LeanBlock(Sam2MultiScaleBlock):
 class LeanEncoder(Sam2VisionModel):
     """The image encoder, with the mask decoder's projections of its two finer levels."""
 
-    def lighten(self, model: Sam2VideoModel) -> None:
+    def fuse_projections(self, model: Sam2VideoModel) -> None:
         """Prepare; called once after the change of class."""
         decoder: Any = model.mask_decoder
         last = len(self.neck.convs) - 1
@@ -126,7 +126,7 @@ def _matrix(convolution: Any) -> tuple[Tensor, Tensor]:
     return convolution.weight.flatten(1), convolution.bias
 
 
-def lighten(model: Sam2VideoModel) -> None:
+def use_lean_encoder(model: Sam2VideoModel) -> None:
     """Let SAM 2.1's encoder compute this way, in place; parameters and their names stay. May be called again."""
     encoder: Any = model.vision_encoder
     if type(encoder) is not Sam2VisionModel or type(encoder.backbone) is not Sam2HieraDetModel:
@@ -141,4 +141,4 @@ def lighten(model: Sam2VideoModel) -> None:
             module.__class__ = LeanBlock
     encoder.__class__ = LeanEncoder
     changed: Any = encoder
-    changed.lighten(model)
+    changed.fuse_projections(model)

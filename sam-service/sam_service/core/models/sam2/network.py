@@ -13,7 +13,7 @@ from sam_service.core.frames import Image
 from sam_service.core.models.sam.network import SamNetwork
 from sam_service.core.models.sam.resizing import share_weights
 from sam_service.core.models.sam2.config import with_image_size
-from sam_service.core.models.sam2.hiera import lighten
+from sam_service.core.models.sam2.hiera import use_lean_encoder
 
 
 class Sam2Network(SamNetwork):
@@ -29,7 +29,7 @@ class Sam2Network(SamNetwork):
 
     def lean_encoder(self) -> None:
         """Let Hiera compute in strips and tiles (`hiera.py`)."""
-        lighten(self.model)
+        use_lean_encoder(self.model)
 
 
 def empty_model(config: Sam2VideoConfig) -> Sam2VideoModel:
