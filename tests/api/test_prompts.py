@@ -71,7 +71,18 @@ def test_a_box_with_points(video: VideoSession) -> None:
 
 def test_a_mask_is_taken_as_it_is(video: VideoSession) -> None:
     answer = video.add_object(mask=to_base64(encode_png(ball())))
-    assert iou(answer.mask, ball()) > 0.9
+    assert (answer.mask == ball()).all()
+    first = next(iter(video.propagate()))
+    assert first.index == 0 and (first.masks[1].mask == ball()).all()
+
+
+@pytest.mark.parametrize("side", [1, 3, 6])
+def test_a_small_mask_is_its_own_answer_and_never_becomes_empty(video: VideoSession, side: int) -> None:
+    mask = np.zeros((360, 640), np.bool_)
+    mask[int(CLICK[1]):int(CLICK[1]) + side, int(CLICK[0]):int(CLICK[0]) + side] = True
+    answer = video.add_object(mask=to_base64(encode_png(mask)))
+    assert (answer.mask == mask).all() and answer.object_score is not None and answer.object_score > 0.5
+    assert (next(iter(video.propagate())).masks[1].mask == mask).all()
     assert answer.object_score > 0.99
 
 

@@ -24,8 +24,8 @@ from sam_service.core.keyframes import Keyframes
 from sam_service.core.memory.bank import FrameMemory, MemoryBank, ObjectMemory
 from sam_service.core.memory.selection import Selection, select
 from sam_service.core.models.family import Network, Step
-from sam_service.core.prompts import PointPrompt, Prompt
-from sam_service.errors import InvalidMask
+from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
+from sam_service.errors import InvalidMask, InvalidPrompt
 
 DEFAULT_CACHE_BYTES = 256 << 20
 
@@ -73,7 +73,8 @@ class VideoPredictor:
 
         `num_frames` is the length of the clip; SAM 2 scales the pointers' temporal encoding with it below 16 frames.
         Returns one output for each prompted and each tracked object, in that order. A prompted object is not also tracked;
-        one in `track` that the bank does not know, or that has no prompt, is passed over. Raises InvalidMask.
+        one in `track` that the bank does not know, or that has no prompt, is passed over. Raises InvalidMask, and InvalidPrompt
+        for a mask prompt that is too small for the network's resolution.
         """
         with torch.inference_mode(), self._policy.context():
             memories = {}
@@ -117,6 +118,10 @@ class VideoPredictor:
             selection = self._select(memory, step, reverse)
         answer = self.network.answer(step, prompt, earlier, selection)
         _require_finite(answer)
+        if isinstance(prompt, MaskPrompt) and prompt.mask.any() and not (answer.logits > 0).any():
+            rows, columns = answer.logits.shape
+            raise InvalidPrompt(f"the mask is too small to be tracked: of the {columns} x {rows} cells that the model tells "
+                                "apart in a frame it fills none; choose a larger image_size", field="mask")
         answer = replace(answer, reverse=reverse, sequence=prompt.sequence)
         memory.stage(index, answer, conditioning=reverse is None or self._corrections_condition)
         return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sam_service.core.frames import upsample
 from sam_service.core.predictor import ObjectOutput
@@ -20,6 +21,14 @@ def to_record(output: ObjectOutput, width: int, height: int, elapsed_ms: float) 
     rle = encode_rle(binarize(upsample(output.logits, output.crop, width, height, width, height)))
     return MaskRecord(output.frame_index, output.object_id, height, width, rle["counts"], output.score, output.object_score,
                       elapsed_ms)
+
+
+def given_record(mask: NDArray[np.bool_], output: ObjectOutput, elapsed_ms: float) -> MaskRecord:
+    """The answer to a mask prompt (H, W): that mask, whatever the network's resolution, with the network's scores."""
+    check_logits(output.logits)
+    height, width = mask.shape
+    return MaskRecord(output.frame_index, output.object_id, height, width, encode_rle(mask)["counts"], output.score,
+                      output.object_score, elapsed_ms)
 
 
 def absent(frame_index: int, object_id: int, width: int, height: int) -> MaskRecord:

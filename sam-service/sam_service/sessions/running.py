@@ -133,8 +133,8 @@ class Runner:
     async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
         """Store a frame's masks, then publish them to all who follow the job.
 
-        An object that was removed meanwhile is left out, one without a prompt is absent, and the stored answer to a prompt
-        on this very frame stays.
+        An object that was removed meanwhile is left out, and one without a prompt is absent. The stored answer to a prompt on
+        this very frame stays, and is what is published.
         """
         width, height = session.size
         async with session.lock:
@@ -150,6 +150,9 @@ class Runner:
             stored = [mask for object_id, mask in found.items() if object_id not in answered]
             await self._sessions.pools.store.run(lambda: self._sessions.store.put_masks(
                 session.session_id, stored, job_id=job.job_id, done=job.done + 1))
+            if answered:
+                found |= {mask.object_id: mask for mask in await self._sessions.pools.store.run(
+                    lambda: self._sessions.store.masks(session.session_id, index)) if mask.object_id in answered}
             masks = tuple(found.get(object_id) or absent(index, object_id, width, height) for object_id in objects)
         result = FrameResult(index, session.frames.timestamp_s(index), masks)
         job.total = max(job.total, job.done + 1)

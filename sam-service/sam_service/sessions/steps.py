@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from sam_service.core.prompts import Prompt
+from sam_service.core.prompts import MaskPrompt, Prompt
 from sam_service.sessions.records import MaskRecord
-from sam_service.sessions.render import to_record
+from sam_service.sessions.render import given_record, to_record
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 
@@ -41,7 +41,10 @@ async def apply_prompt(sessions: SessionService, session: Session, object_id: in
     pixels = await sessions.prompted_frame(session, frame.index, frame.reference)
     step = await asyncio.wrap_future(sessions.engine.step(
         session.record.image_size, session.bank, pixels, prompts={object_id: prompt}, num_frames=frame.num_frames))
-    return await sessions.pools.steps.run(lambda: to_record(step.outputs[0], *session.size, step.elapsed_ms))
+    [output] = step.outputs
+    if isinstance(prompt, MaskPrompt):
+        return await sessions.pools.steps.run(lambda: given_record(prompt.mask, output, step.elapsed_ms))
+    return await sessions.pools.steps.run(lambda: to_record(output, *session.size, step.elapsed_ms))
 
 
 async def remove_object(sessions: SessionService, session: Session, object_id: int) -> None:

@@ -36,6 +36,7 @@ from sam_service.core.speedups import Speedups, is_compiled, speed_up_encoder
 NO_OBJECT_LOGIT = -1024.0
 MASK_PROMPT_LOGIT = 10.0
 LOGIT_CLAMP = 32.0
+LEAST_COVERAGE = 1e-3  # of a cell by a mask prompt; less is rounding
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # Image features: (1, C/8, 4h, 4w) and (1, C/4, 2h, 2w), already projected for the mask decoder, and (1, C, h, w).
@@ -273,14 +274,20 @@ class SamNetwork(ABC):
                     and config.multimask_min_pt_num <= num_points <= config.multimask_max_pt_num)
 
     def _take_mask(self, features: Features, prompt: MaskPrompt) -> Decoded:
-        """A mask prompt is its own answer; the decoder only makes its object pointer."""
+        """A mask prompt is its own answer; the decoder only makes its object pointer.
+
+        A mask that fills no cell by half keeps the cells that it fills most, so that tracking starts from something.
+        """
         size, model = self.image_size, self.model
         mask = torch.from_numpy(prompt.mask).to(self.device).float()[None, None]
         if mask.shape[-2:] != (size, size):
             mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-            mask = (mask >= 0.5).float()
+            mask = (mask >= min(0.5, max(float(mask.max()) / 2, LEAST_COVERAGE))).float()
         high = mask * 2 * MASK_PROMPT_LOGIT - MASK_PROMPT_LOGIT
         logits = F.interpolate(high, size=(size // 4, size // 4), mode="bilinear", align_corners=False, antialias=True)
+        highest = float(logits.max())
+        if -MASK_PROMPT_LOGIT < highest <= 0:
+            logits = logits - (highest - MASK_PROMPT_LOGIT) / 2
         decoded = self.decode(features, features[TOP], None, model.mask_downsample(mask), multimask=False)
         appears = mask.amax(dim=(1, 2, 3))[:, None]
         pointer = appears * decoded.pointer + (1 - appears) * model.no_object_pointer
