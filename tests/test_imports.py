@@ -16,20 +16,22 @@ PACKAGE = Path(__file__).parent.parent / "sam-service" / "sam_service"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "failures": {"errors"},
+    "telemetry": set(),
+    "logs": set(),
     "schemas": {"masks", "export", "core"},
     "settings": {"core"},
     "video": {"errors", "failures"},
     "masks": {"errors"},
-    "core": {"errors", "failures"},
+    "core": {"errors", "failures", "telemetry"},
     "export": {"errors", "failures", "masks", "video"},
-    "sessions": {"core", "video", "masks", "export", "errors", "failures"},
-    "api": {"sessions", "core", "video", "masks", "export", "errors", "failures", "schemas", "settings"},
+    "sessions": {"core", "video", "masks", "export", "errors", "failures", "telemetry", "logs"},
+    "api": {"sessions", "core", "video", "masks", "export", "errors", "failures", "schemas", "settings", "telemetry", "logs"},
     "defaults": set(),
     "client": {"masks", "export", "defaults"},
 }
 DOORS = {"__main__", "cli", "commands", "server", "connection", "flow", "local", "suggest", "demo_clip", "__init__"}
 HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"},
-         "uvicorn": {"server", "connection", "local"}, "httpx": {"client", "core"}}
+         "uvicorn": {"server", "connection", "local"}, "httpx": {"client", "core"}, "prometheus_client": {"telemetry", "api"}}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -6,7 +6,6 @@ Heavy packages are imported by the command that needs them, once something is on
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import sys
@@ -165,6 +164,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
     from pydantic import ValidationError
 
     from sam_service.core.threads import apply_threads
+    from sam_service.logs import set_up
     from sam_service.settings import Settings
     names = {"host": "host", "port": "port", "data_dir": "sam2_data_dir", "model_size": "sam2_model_size",
              "checkpoint": "sam2_checkpoint", "revision": "sam2_revision"}
@@ -185,8 +185,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
         os.environ["HF_HUB_OFFLINE"] = "1"
     if log_level is not None and "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": log_level})
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    set_up(settings.log_level, settings.log_format)
     return settings
 
 

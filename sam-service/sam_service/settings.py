@@ -83,4 +83,5 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8002, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = Field("console", description="console: lines for people; json: an object a line")
     hf_hub_offline: bool = Field(False, description="never ask the hub, use what is cached")

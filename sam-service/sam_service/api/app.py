@@ -16,6 +16,7 @@ from sam_service.api import (
     event_routes,
     export_routes,
     guards,
+    metrics_routes,
     problems,
     prompt_routes,
     propagation_routes,
@@ -25,6 +26,7 @@ from sam_service.api import (
 )
 from sam_service.api.bodies import BodyLimit, BodyRules
 from sam_service.api.deps import Services
+from sam_service.api.observe import Observed
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.models.family import Checkpoint
 from sam_service.core.speedups import Speedups
@@ -37,6 +39,7 @@ from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.settings import Settings
+from sam_service.telemetry import Telemetry
 from sam_service.video.launch import warm_up
 from sam_service.video.limits import VideoLimits
 
@@ -64,7 +67,8 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.clear()
-        services = app.state.services = build_services(settings, process_restarts, stopping)
+        services = app.state.services = build_services(settings, telemetry, process_restarts, stopping)
+        metrics_routes.observe_state(services)
         services.engine.start()
         warm_up()
         services.sessions.restore()
@@ -82,23 +86,26 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
             await asyncio.to_thread(services.engine.stop, settings.shutdown_timeout_s)
             services.sessions.store.close()
 
-    stopping = asyncio.Event()
+    stopping, telemetry = asyncio.Event(), Telemetry()
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None,
                   redoc_url=None, responses=problems.documented(400, 403, 408, 413, 431, 500))
     app.add_middleware(BodyLimit, rules=BODIES, stopping=stopping)
     problems.install(app)
-    guards.install(app, settings, OPEN_PATHS)
+    open_here = {"/metrics"} if guards.is_loopback(settings.host) else set()
+    guards.install(app, settings, OPEN_PATHS | open_here)
+    app.add_middleware(Observed, telemetry=telemetry)  # the last one added is the outermost
     app.include_router(service_routes.open_router)
     app.include_router(event_routes.router)
     app.include_router(studio.router)
     app.include_router(docs_page.router)
-    for router in (service_routes.router, session_routes.router, prompt_routes.router, propagation_routes.router,
-                   export_routes.router):
+    for router in (service_routes.router, metrics_routes.router, session_routes.router, prompt_routes.router,
+                   propagation_routes.router, export_routes.router):
         app.include_router(router, responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
 
-def build_services(settings: Settings, process_restarts: int = 0, stopping: asyncio.Event | None = None) -> Services:
+def build_services(settings: Settings, telemetry: Telemetry | None = None, process_restarts: int = 0,
+                   stopping: asyncio.Event | None = None) -> Services:
     """Wire the use cases from the settings; starts nothing. stopping: set once the service stops. Raises StoreUnusable."""
     threads = settings.torch_num_threads or usable_cpus()
     data = DataFolder(settings.sam2_data_dir.resolve())
@@ -112,7 +119,7 @@ def build_services(settings: Settings, process_restarts: int = 0, stopping: asyn
         track_every=settings.sam2_track_every, threads=threads,
         cache_bytes=settings.feature_cache_mb << 20, feature_dir=data.path / "features",
         disk_bytes=settings.feature_disk_mb << 20, min_free_bytes=min_free_bytes, max_queued=settings.max_queued_steps,
-        max_image_size=settings.max_image_size))
+        max_image_size=settings.max_image_size), telemetry)
     limits = Limits(
         max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,

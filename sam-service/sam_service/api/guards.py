@@ -58,7 +58,7 @@ def _hosts(settings: Settings) -> frozenset[str] | None:
     if settings.allowed_hosts:
         names = frozenset(_listed(settings.allowed_hosts))
         return None if "*" in names else names
-    if settings.sam2_api_key is None and _is_loopback(settings.host):
+    if settings.sam2_api_key is None and is_loopback(settings.host):
         return _OWN_NAMES
     return None
 
@@ -67,7 +67,8 @@ def _listed(text: str) -> list[str]:
     return [part.strip().lower() for part in text.split(",") if part.strip()]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is this machine's alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -11,11 +11,13 @@ from sam_service.core.models import registry
 from sam_service.core.models.family import Checkpoint
 from sam_service.core.predictor import VideoPredictor
 from sam_service.core.speedups import Speedups
+from sam_service.telemetry import Telemetry
 
 
 def build_predictor(size: str = registry.DEFAULT_SIZE, checkpoint: Checkpoint | None = None, *, image_size: int | None = None,
                     policy: DevicePolicy | None = None, speedups: Speedups | None = None, features: FeatureCache | None = None,
-                    track_every: int = 1, corrections_condition: bool = True) -> VideoPredictor:
+                    track_every: int = 1, corrections_condition: bool = True,
+                    telemetry: Telemetry | None = None) -> VideoPredictor:
     """Load a network, prepare it for its device and put the session engine around it.
 
     image_size: side in pixels of its input, the size's own if None. policy: the CPU if None. The rest is as in
@@ -25,7 +27,7 @@ def build_predictor(size: str = registry.DEFAULT_SIZE, checkpoint: Checkpoint | 
     network = registry.load(size, checkpoint or Checkpoint(), image_size)
     quantized = network.prepare(policy, speedups or Speedups())
     return VideoPredictor(network, policy, features=features, track_every=track_every,
-                          corrections_condition=corrections_condition, quantized=quantized)
+                          corrections_condition=corrections_condition, quantized=quantized, telemetry=telemetry)
 
 
 def clip_frame(predictor: VideoPredictor, index: int, size: tuple[int, int], read: Callable[[int], Image],

@@ -31,6 +31,7 @@ from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
 from sam_service.core.speedups import Speedups
 from sam_service.core.worker import Priority, Worker
 from sam_service.errors import InvalidInput, ModelUnavailable, NotReady, ServiceError
+from sam_service.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -86,8 +87,9 @@ class StepResult:
 class Engine:
     """Loads the model on its worker thread and runs steps there. Every public method may be called from any thread."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, telemetry: Telemetry | None = None) -> None:
         self.options = options
+        self.telemetry = telemetry or Telemetry()
         self.worker = Worker(max_queued=options.max_queued)
         self.info: RunningModel | None = None
         self.failure: ModelUnavailable | None = None
@@ -96,7 +98,7 @@ class Engine:
         self._files: FeatureFiles | None = None
         if options.feature_dir is not None and options.disk_bytes:
             self._files = FeatureFiles(options.feature_dir, options.disk_bytes, min_free_bytes=options.min_free_bytes)
-        self._features = FeatureCache(options.cache_bytes, self._files)
+        self._features = FeatureCache(options.cache_bytes, self._files, self.telemetry)
         self._predictors: OrderedDict[int, VideoPredictor] = OrderedDict()
 
     def start(self) -> None:
@@ -151,11 +153,16 @@ class Engine:
     def step(self, image_size: int, bank: MemoryBank, frame: FrameSource, *, prompts: Mapping[int, Prompt] | None = None,
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> Future[StepResult]:
         """Queue one step (see `VideoPredictor.step`); prompts go before tracking."""
+        asked = time.perf_counter()
+
         def run() -> StepResult:
             require_memory(image_size)
             started = time.perf_counter()
-            outputs = self._predictor(image_size).step(
-                bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
+            self.telemetry.queue_seconds.observe(started - asked)
+            with self.telemetry.steps_running.track_inprogress():
+                outputs = self._predictor(image_size).step(
+                    bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
+            self.telemetry.frames.labels("prompted" if prompts else "tracked").inc()
             return StepResult(outputs, (time.perf_counter() - started) * 1000)
         self.require_ready()
         return self.worker.submit(run, Priority.CLICK if prompts else Priority.FRAME)
@@ -236,7 +243,8 @@ class Engine:
             torch.set_num_threads(options.threads)
             policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
             predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
-                                        speedups=options.speedups, features=self._features, track_every=options.track_every)
+                                        speedups=options.speedups, features=self._features, track_every=options.track_every,
+                                        telemetry=self.telemetry)
             network, started = predictor.network, time.perf_counter()
             self._predictors[network.image_size] = predictor
             _warm_up(predictor)
@@ -252,6 +260,7 @@ class Engine:
         else:
             size, info = registry.SIZES[options.size], network.info
             self._network = network
+            self.telemetry.name_model(info.size, info.image_size)
             self.info = RunningModel(info.size, info.image_size, str(policy.device), predictor.quantized, info.source,
                                      info.parameters, size.label, registry.advice(size.name))
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sam_service.telemetry import Telemetry
+
 Entry = tuple[str, int, int]
 """Whose features: session, frame, side of the model's input."""
 
@@ -36,7 +38,8 @@ class FeatureCache:
     Filled and emptied by the device's owner; other threads may ask what it holds.
     """
 
-    def __init__(self, max_bytes: int, overflow: SecondTier | None = None) -> None:
+    def __init__(self, max_bytes: int, overflow: SecondTier | None = None, telemetry: Telemetry | None = None) -> None:
+        self._requests = None if telemetry is None else telemetry.feature_cache_requests
         self._max_bytes = max_bytes
         self._overflow = overflow
         self._entries: OrderedDict[Entry, Features] = OrderedDict()
@@ -48,10 +51,12 @@ class FeatureCache:
         features = self._entries.get(entry)
         if features is not None:
             self._entries.move_to_end(entry)
-            return features
-        features = None if self._overflow is None else self._overflow.load(entry, device)
-        if features is not None:
-            self.put(entry, features)
+        else:
+            features = None if self._overflow is None else self._overflow.load(entry, device)
+            if features is not None:
+                self.put(entry, features)
+        if self._requests is not None:
+            self._requests.labels("miss" if features is None else "hit").inc()
         return features
 
     def put(self, entry: Entry, features: Features) -> None:

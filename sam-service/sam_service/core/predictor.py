@@ -26,6 +26,7 @@ from sam_service.core.memory.selection import Selection, select
 from sam_service.core.models.family import Network, Step
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.errors import InvalidMask, InvalidPrompt
+from sam_service.telemetry import Telemetry
 
 DEFAULT_CACHE_BYTES = 256 << 20
 
@@ -50,12 +51,14 @@ class VideoPredictor:
     """Holds a network and nothing of any session; a session's state is its `MemoryBank`. Not thread-safe: one owner."""
 
     def __init__(self, network: Network, policy: DevicePolicy, *, features: FeatureCache | None = None,
-                 corrections_condition: bool = True, track_every: int = 1, quantized: bool = False) -> None:
+                 corrections_condition: bool = True, track_every: int = 1, quantized: bool = False,
+                 telemetry: Telemetry | None = None) -> None:
         """network: prepared for `policy`. track_every: tracked frames that are no multiples of it are left to optical flow.
         quantized: whether layers of the network run in INT8."""
         self.network = network
         self.quantized = quantized
         self._policy = policy
+        self._telemetry = telemetry or Telemetry()
         self._cache = features if features is not None else FeatureCache(DEFAULT_CACHE_BYTES)
         self._corrections_condition = corrections_condition
         self._every = track_every
@@ -65,7 +68,7 @@ class VideoPredictor:
         """The same at another input size. Weights and cached features are shared."""
         return VideoPredictor(self.network.at(image_size), self._policy, features=self._cache,
                               corrections_condition=self._corrections_condition, track_every=self._every,
-                              quantized=self.quantized)
+                              quantized=self.quantized, telemetry=self._telemetry)
 
     def step(self, bank: MemoryBank, frame: FrameSource, *, prompts: Mapping[int, Prompt] | None = None,
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> list[ObjectOutput]:
@@ -96,7 +99,9 @@ class VideoPredictor:
         entry = (key, frame.index, self.network.image_size)
         features = self._cache.get(entry, self._policy.device)
         if features is None:
-            features = self.network.encode(frame.pixels())
+            pixels = frame.pixels()
+            with self._telemetry.stage("image"):
+                features = self.network.encode(pixels)
             self._cache.put(entry, features)
         return Step(key, frame, num_frames, features, lambda index: self._cached(key, index))
 
@@ -116,7 +121,8 @@ class VideoPredictor:
         selection = None
         if reverse is not None and isinstance(prompt, PointPrompt):
             selection = self._select(memory, step, reverse)
-        answer = self.network.answer(step, prompt, earlier, selection)
+        with self._telemetry.stage("mask"):
+            answer = self.network.answer(step, prompt, earlier, selection)
         _require_finite(answer)
         if isinstance(prompt, MaskPrompt) and prompt.mask.any() and not (answer.logits > 0).any():
             rows, columns = answer.logits.shape
@@ -148,7 +154,9 @@ class VideoPredictor:
         rest = [memory for memory in objects if index not in memory.conditioning]
         if not rest:
             return found
-        answers = self.network.track(step, [self._select(memory, step, reverse) for memory in rest])
+        selections = [self._select(memory, step, reverse) for memory in rest]
+        with self._telemetry.stage("mask"):
+            answers = self.network.track(step, selections)
         for memory, answer in zip(rest, answers, strict=True):
             _require_finite(answer.memory)
             found[memory.object_id] = replace(answer.memory, reverse=reverse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,8 +18,8 @@ class Pool:
         self.executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work off the event loop, once a thread of the pool is free."""
-        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+        """Run blocking work off the event loop, once a thread of the pool is free; log lines keep the caller's ids."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, copy_context().run, work)
 
 
 class Pools:

@@ -24,6 +24,7 @@ from sam_service.sessions.session import Session
 from sam_service.sessions.states import RESUMABLE, JobState
 
 logger = logging.getLogger(__name__)
+PROGRESS_FRAMES = 50  # between two log lines of a propagation
 BACKOFF_S = 0.05
 
 
@@ -79,6 +80,7 @@ class Runner:
         except Exception as error:
             state, failure = JobState.FAILED, failure or _failure(session, job, error)
         job.finish(state, failure)
+        self._sessions.telemetry.jobs_finished.labels(state).inc()
         session.events.publish(JobChanged(job))
 
     async def _turns(self, session: Session, job: Job) -> AsyncIterator[_Turn]:
@@ -136,20 +138,25 @@ class Runner:
         An object that was removed meanwhile is left out, and one without a prompt is absent. The stored answer to a prompt on
         this very frame stays, and is what is published.
         """
-        width, height = session.size
+        (width, height), telemetry = session.size, self._sessions.telemetry
         async with session.lock:
             objects = [object_id for object_id in job.plan.objects if object_id in session.prompts]
             answered = {object_id for object_id in objects if index in session.prompts[object_id]}
             prompted = {object_id for object_id in objects if session.prompts[object_id]}
 
             def to_records() -> dict[int, MaskRecord]:
-                return {output.object_id: to_record(output, width, height, step.elapsed_ms)
-                        for output in step.outputs if output.object_id in prompted}
+                with telemetry.stage("render"):
+                    return {output.object_id: to_record(output, width, height, step.elapsed_ms)
+                            for output in step.outputs if output.object_id in prompted}
 
             found = await self._sessions.pools.steps.run(to_records)
             stored = [mask for object_id, mask in found.items() if object_id not in answered]
-            await self._sessions.pools.store.run(lambda: self._sessions.store.put_masks(
-                session.session_id, stored, job_id=job.job_id, done=job.done + 1))
+
+            def store() -> None:
+                with telemetry.stage("store"):
+                    self._sessions.store.put_masks(session.session_id, stored, job_id=job.job_id, done=job.done + 1)
+
+            await self._sessions.pools.store.run(store)
             if answered:
                 found |= {mask.object_id: mask for mask in await self._sessions.pools.store.run(
                     lambda: self._sessions.store.masks(session.session_id, index)) if mask.object_id in answered}
@@ -157,6 +164,10 @@ class Runner:
         result = FrameResult(index, session.frames.timestamp_s(index), masks)
         job.total = max(job.total, job.done + 1)
         job.add(result)
+        if job.done == 1:
+            telemetry.first_mask_seconds.labels("propagate").observe(job.elapsed_s)
+        if job.done % PROGRESS_FRAMES == 0:
+            logger.info("Propagation progress: %d/%d frames (%.1f fps)", job.done, job.total, job.frames_per_second)
         session.events.publish(FrameDone(job, job.done, result))
 
 

@@ -12,6 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_service import logs
 from sam_service.core.engine import Engine
 from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
@@ -75,6 +79,7 @@ class SessionService:
     def __init__(self, data: DataFolder, store: SessionStore, engine: Engine, limits: Limits,
                  reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
         self.engine = engine
+        self.telemetry = engine.telemetry
         self.limits = limits
         self.store = store
         self.pools = Pools()
@@ -120,11 +125,14 @@ class SessionService:
             self._opening -= 1
         session.become(SessionState.OPEN)
         self._sessions[session_id] = session
+        self.telemetry.sessions_opened.inc()
         logger.info("session %s opened: %s, %d x %d", session_id, session.record.video_name, *session.size)
         return session
 
     def get(self, session_id: str) -> Session:
-        """A session, which counts as a use of it. Raises NotFound, or Gone where it has expired."""
+        """A session, which counts as a use of it; log lines name it from here on. Raises NotFound, or Gone where it has
+        expired."""
+        logs.session_id.set(session_id)
         session = self._sessions.get(session_id)
         if session is None or session.closed:
             if self.store.is_expired(session_id):
@@ -186,6 +194,7 @@ class SessionService:
             session.become(SessionState.DELETION_FAILED)
             raise
         del self._sessions[session.session_id]
+        self.telemetry.sessions_ended.labels("expired" if expired else "deleted").inc()
         session.events.publish(SessionDeleted())
         logger.info("session %s %s", session.session_id, "expired" if expired else "deleted")
 
@@ -288,7 +297,12 @@ class SessionService:
     def _frame(self, session: Session, index: int, wanted: Sequence[int], *, reference: int | None = None,
                whole: bool = False) -> ClipFrame:
         image_size = session.record.image_size
-        frame = ClipFrame(index, session.size, session.frames.read, lambda image: self.engine.resize(image, image_size),
+
+        def read(at: int) -> NDArray[np.uint8]:
+            with self.telemetry.stage("decode"):
+                return session.frames.read(at)
+
+        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size),
                           reference)
         there = [at for at in wanted if 0 <= at < session.frames.frames_ready]
         frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there), whole=whole)

@@ -61,6 +61,11 @@ class Session:
             yield
 
     @property
+    def spilled_bytes(self) -> int:
+        """Bytes of tracking memory on disk."""
+        return 0 if self._bank.spill is None else self._bank.spill.nbytes
+
+    @property
     def bank(self) -> MemoryBank:
         """The tracking memory. Raises RuntimeError before it is restored: see `recovery.exclusive`."""
         if self.memory not in (MemoryState.READY, MemoryState.RESTORING):

@@ -6,6 +6,7 @@ All but `prepare` hold the session's lock, and wait for the device alone.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from sam_service.core.prompts import MaskPrompt, Prompt
@@ -38,13 +39,17 @@ async def prepare(sessions: SessionService, session: Session, frame_index: int) 
 async def apply_prompt(sessions: SessionService, session: Session, object_id: int, frame: PromptedFrame,
                        prompt: Prompt) -> MaskRecord:
     """Run the step of one prompt: the memory has it then. Returns its mask; stores nothing."""
+    started = time.perf_counter()
     pixels = await sessions.prompted_frame(session, frame.index, frame.reference)
     step = await asyncio.wrap_future(sessions.engine.step(
         session.record.image_size, session.bank, pixels, prompts={object_id: prompt}, num_frames=frame.num_frames))
     [output] = step.outputs
     if isinstance(prompt, MaskPrompt):
-        return await sessions.pools.steps.run(lambda: given_record(prompt.mask, output, step.elapsed_ms))
-    return await sessions.pools.steps.run(lambda: to_record(output, *session.size, step.elapsed_ms))
+        record = await sessions.pools.steps.run(lambda: given_record(prompt.mask, output, step.elapsed_ms))
+    else:
+        record = await sessions.pools.steps.run(lambda: to_record(output, *session.size, step.elapsed_ms))
+    sessions.telemetry.first_mask_seconds.labels("click").observe(time.perf_counter() - started)
+    return record
 
 
 async def remove_object(sessions: SessionService, session: Session, object_id: int) -> None:

@@ -40,6 +40,11 @@ class DiskSpill:
         self._bytes = 0
         self._scan()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return self._bytes
+
     def save(self, object_id: int, kind: Kind, frame_index: int, memory: FrameMemory) -> None:
         """Write a memory; an earlier one of the same kind on that frame is replaced. Raises StorageFull on a full disk."""
         if kind is Kind.TRACKED and self._bytes >= self._budget_bytes:
