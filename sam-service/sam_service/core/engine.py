@@ -247,6 +247,7 @@ class Engine:
                                         telemetry=self.telemetry)
             network, started = predictor.network, time.perf_counter()
             self._predictors[network.image_size] = predictor
+            self.telemetry.name_model(network.info.size, network.image_size)
             _warm_up(predictor)
             self._features.forget(WARM_UP)
         except ServiceError as error:
@@ -260,7 +261,6 @@ class Engine:
         else:
             size, info = registry.SIZES[options.size], network.info
             self._network = network
-            self.telemetry.name_model(info.size, info.image_size)
             self.info = RunningModel(info.size, info.image_size, str(policy.device), predictor.quantized, info.source,
                                      info.parameters, size.label, registry.advice(size.name))
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
