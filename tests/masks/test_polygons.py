@@ -5,9 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco  # type: ignore[import-untyped,unused-ignore]
+from sam_service.errors import TooLarge
 from sam_service.masks.polygons import mask_to_polygons
 from sam_service.masks.rle import decode_rle
 
@@ -82,6 +84,22 @@ def test_ragged_masks_come_back() -> None:
 def test_without_tolerance_any_mask_comes_back_exactly() -> None:
     for mask in (blob(0), np.random.default_rng(0).random((60, 80)) > 0.7):
         assert np.array_equal(painted(mask_to_polygons(mask, tolerance_px=0), mask.shape), mask)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_thousands_of_holes_come_back_exactly(step: int) -> None:
+    mask = np.ones((step * 40 + 1, step * 50 + 1), np.bool_)
+    mask[1::step, 1::step] = False
+    mask[2::step, 1 : 10 * step : 2 * step] = False
+    assert np.array_equal(painted(mask_to_polygons(mask, tolerance_px=0), mask.shape), mask)
+
+
+def test_more_outlines_than_anybody_draws_are_refused() -> None:
+    mask = np.ones((2 * 150 + 1, 2 * 150 + 1), np.bool_)
+    mask[1::2, 1::2] = False
+    with pytest.raises(TooLarge, match="20000") as refused:
+        mask_to_polygons(mask)
+    assert (refused.value.field, refused.value.code) == ("mask_format", "too_many_outlines")
 
 
 def test_straightening_spares_points() -> None:

@@ -13,6 +13,7 @@ import pytest
 from sam_service.api.app import build_services
 from sam_service.api.deps import Services
 from sam_service.core.engine import Engine
+from sam_service.core.worker import Worker
 from sam_service.errors import NotReady, QueueFull
 from sam_service.sessions.plan import PropagationRequest
 from sam_service.sessions.prompts import PromptInput
@@ -57,13 +58,16 @@ async def opened(services: Services, folder: Path) -> Session:
     return session
 
 
-def occupy(services: Services) -> threading.Event:
-    """Keep the device and the threads that read frames busy until the event is set."""
+@asynccontextmanager
+async def occupied(worker: Worker) -> AsyncIterator[threading.Event]:
+    """Keep the device busy until the event is set."""
     release = threading.Event()
-    services.engine.run_on_device(release.wait)
-    for _ in range(4):
-        services.sessions.pools.steps.executor.submit(release.wait)
-    return release
+    try:
+        worker.submit(release.wait)
+        await until(lambda: worker.queued == 0)
+        yield release
+    finally:
+        release.set()
 
 
 def test_a_stop_interrupts_what_waits_for_a_full_queue_and_does_what_is_queued(
@@ -84,17 +88,16 @@ def test_a_stop_interrupts_what_waits_for_a_full_queue_and_does_what_is_queued(
         async with running(tmp_path) as services:
             one, other = [await opened(services, tmp_path) for _ in range(2)]
             await services.prompting.add_object(one.session_id, 0, None, CLICK)
-            release = occupy(services)
-            await until(lambda: services.engine.worker.queued == 0)
-            click = asyncio.create_task(services.prompting.add_object(other.session_id, 0, None, CLICK))
-            await until(lambda: services.engine.worker.queued == 1)
-            job = await services.propagation.start(one.session_id, PropagationRequest(), background=True)
-            await until(lambda: bool(refused))
-            services.begin_stop()
-            release.set()
-            async with asyncio.timeout(60):
-                assert isinstance(await click, MaskRecord)
-                await job.wait()
+            async with occupied(services.engine.worker) as release:
+                click = asyncio.create_task(services.prompting.add_object(other.session_id, 0, None, CLICK))
+                await until(lambda: services.engine.worker.queued == 1)
+                job = await services.propagation.start(one.session_id, PropagationRequest(), background=True)
+                await until(lambda: bool(refused))
+                services.begin_stop()
+                release.set()
+                async with asyncio.timeout(60):
+                    assert isinstance(await click, MaskRecord)
+                    await job.wait()
             assert (job.state, job.error) == (JobState.INTERRUPTED, None)
             assert [record.state for record in services.sessions.store.jobs()] == [JobState.RUNNING]
             with pytest.raises(NotReady):

@@ -129,8 +129,8 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     reserve = Reserve(min_free_bytes, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
     store = SqliteStore(data.database, before_creating=data.keep_sessions)
     sessions = SessionService(data, store, engine, limits, reserve)
-    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions), threads,
-                    process_restarts, stopping or asyncio.Event())
+    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
+                    threads, process_restarts, stopping or asyncio.Event())
 
 
 async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:

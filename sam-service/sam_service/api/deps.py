@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from sam_service.api.sharing import Shared
 from sam_service.core.engine import Engine
 from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
@@ -29,6 +30,7 @@ class Services:
     threads: int
     process_restarts: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    shared: Shared = field(default_factory=Shared)
 
     def begin_stop(self) -> None:
         """The process is about to end: refuse new work, and pause what runs within a frame, for the next process to resume."""

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import functools
 import json
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -18,7 +17,9 @@ from sam_service.api import views
 from sam_service.api.deps import Services
 from sam_service.api.keys import given_key, is_key
 from sam_service.api.origins import is_foreign
-from sam_service.errors import ServiceError
+from sam_service.api.problems import problem_of
+from sam_service.api.sharing import Document
+from sam_service.errors import ServiceError, TooLarge
 from sam_service.masks.encode import MaskFormat
 from sam_service.sessions import events
 from sam_service.sessions.session import Session
@@ -26,7 +27,7 @@ from sam_service.sessions.session import Session
 router = APIRouter(tags=["propagation"])
 PROTOCOL, KEY_PREFIX = "sam-service", "key."
 UNAUTHORIZED, NO_SESSION, FOREIGN_ORIGIN, ENDED = 4401, 4404, 4403, 1000
-LOOK_INTERVAL_S = 0.25  # at how far the extraction is
+EXTRACTION_INTERVAL_S, IDLE_INTERVAL_S = 0.25, 15.0  # between two looks at how far the extraction is; there is none any more
 
 Message = tuple[str, dict[str, Any]]  # its name, and what it says
 
@@ -72,7 +73,7 @@ async def _publish(socket: WebSocket, services: Services, session: Session, mask
         await _hello(socket, services, session)
         extracted = _extraction(session)
         while True:
-            event = await watcher.next(LOOK_INTERVAL_S)
+            event = await watcher.next(EXTRACTION_INTERVAL_S if extracted["status"] == "extracting" else IDLE_INTERVAL_S)
             if (now := _extraction(session)) != extracted:
                 extracted = now
                 await _send(socket, session, "extraction", now)
@@ -85,10 +86,9 @@ async def _publish(socket: WebSocket, services: Services, session: Session, mask
                 case None:
                     pass
                 case events.PromptAnswered() | events.FrameDone():
-                    render = functools.partial(_masks, session, event, mask_format)
-                    await _send(socket, session, *await services.sessions.pools.rendering.run(render))
+                    await _send(socket, session, *await _masks(services, session, event, mask_format))
                 case _:
-                    await _send(socket, session, *_state(session, event))
+                    await _send(socket, session, *await _state(services, session, event))
 
 
 async def _listen(socket: WebSocket, services: Services, session: Session) -> None:
@@ -106,16 +106,20 @@ async def _listen(socket: WebSocket, services: Services, session: Session) -> No
                 await _send(socket, session, "pong", {})
 
 
-def _masks(session: Session, event: events.PromptAnswered | events.FrameDone, mask_format: MaskFormat) -> Message:
-    """The message of an event that carries masks. Takes about a millisecond for each: not for the event loop."""
-    if isinstance(event, events.PromptAnswered):
-        return "mask", {"object": views.object_mask(session.session_id, event.mask, mask_format).model_dump()}
-    job, frame = event.job, views.frame_masks(session.session_id, event.result, mask_format)
-    return "frame", {"job_id": job.job_id, "done": event.done, "total": max(job.total, event.done),
-                     "frames_per_second": round(job.frames_per_second, 3), **frame.model_dump()}
+async def _masks(services: Services, session: Session, event: events.PromptAnswered | events.FrameDone,
+                 mask_format: MaskFormat) -> Message:
+    """The message of an event that carries masks. They are rendered once for all who watch."""
+    try:
+        if isinstance(event, events.PromptAnswered):
+            return "mask", {"object": await views.mask_document(services, session.session_id, event.mask, mask_format)}
+        frame = await views.frame_document(services, session.session_id, event.result, mask_format)
+    except TooLarge as error:
+        return "error", problem_of(error).model_dump(exclude_none=True)
+    return "frame", {"job_id": event.job.job_id, "done": event.done, "total": max(event.job.total, event.done),
+                     "frames_per_second": round(event.job.frames_per_second, 3), **frame}
 
 
-def _state(session: Session, event: events.Event) -> Message:
+async def _state(services: Services, session: Session, event: events.Event) -> Message:
     """The message of any other event."""
     match event:
         case events.JobChanged(job):
@@ -123,8 +127,12 @@ def _state(session: Session, event: events.Event) -> Message:
         case events.ExportProgress():
             return "export", asdict(event)
         case _:
-            return "objects", {"objects": [views.object_state(session, number).model_dump() for number in session.prompts],
-                               "prompts": [prompt.model_dump() for prompt in views.prompt_states(session)]}
+            return "objects", await services.shared.get(event, "", lambda: _objects(session))
+
+
+async def _objects(session: Session) -> Document:
+    return {"objects": [views.object_state(session, number).model_dump() for number in session.prompts],
+            "prompts": [prompt.model_dump() for prompt in views.prompt_states(session)]}
 
 
 def _extraction(session: Session) -> dict[str, Any]:

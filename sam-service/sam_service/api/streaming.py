@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from sam_service.api import views
 from sam_service.api.deps import Services
 from sam_service.api.problems import problem_of
-from sam_service.errors import Conflict, NotReady
+from sam_service.errors import Conflict, NotReady, ServiceError, TooLarge
 from sam_service.masks.encode import MaskFormat
 from sam_service.schemas import FrameMasks, Propagated
 from sam_service.sessions.jobs import Job
@@ -30,7 +30,7 @@ async def collect(request: Request, services: Services, job: Job, mask_format: M
     frames = []
     with _reading(request, job):
         async for result in job.follow():
-            frames.append(await _render(services, job, result, mask_format))
+            frames.append(await _rendered(services, job, result, mask_format))
     if job.error is not None:
         raise job.error
     if job.state is JobState.INTERRUPTED:
@@ -88,20 +88,27 @@ async def events(services: Services, job: Job, mask_format: MaskFormat,
         yield 0, {"event": "start", "session_id": job.session_id, "job_id": job.job_id, "total": job.total}
     done = after or 0
     async for result in job.follow(done):
+        try:
+            frame = await views.frame_document(services, job.session_id, result, mask_format)
+        except TooLarge as error:
+            yield done + 1, _error(error, done, result.frame_index)
+            return
         done += 1
-        frame = await _render(services, job, result, mask_format)
         yield done, {"event": "frame", "done": done, "total": max(job.total, done),
-                     "frames_per_second": round(job.frames_per_second, 3), **frame.model_dump()}
+                     "frames_per_second": round(job.frames_per_second, 3), **frame}
     if job.error is not None:
-        yield done + 1, {"event": "error", "done": done, "frame_idx": job.at,
-                         **problem_of(job.error).model_dump(exclude_none=True)}
+        yield done + 1, _error(job.error, done, job.at)
     else:
         yield done + 1, {"event": "end", "state": job.public_state, "done": done, "total": job.total,
                          "elapsed_s": round(job.elapsed_s, 4), "frames_per_second": round(job.frames_per_second, 3)}
 
 
-async def _render(services: Services, job: Job, result: FrameResult, mask_format: MaskFormat) -> FrameMasks:
+async def _rendered(services: Services, job: Job, result: FrameResult, mask_format: MaskFormat) -> FrameMasks:
     return await services.sessions.pools.rendering.run(lambda: views.frame_masks(job.session_id, result, mask_format))
+
+
+def _error(error: ServiceError, done: int, frame_index: int | None) -> dict[str, Any]:
+    return {"event": "error", "done": done, "frame_idx": frame_index, **problem_of(error).model_dump(exclude_none=True)}
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sam_service.api.deps import Services
 from sam_service.api.problems import problem_of
+from sam_service.api.sharing import Document
 from sam_service.core.prompts import PointPrompt, Prompt
 from sam_service.masks.encode import MaskFormat
 from sam_service.masks.rle import rle_area, rle_bbox
@@ -104,6 +105,18 @@ def frame_masks(session_id: str, result: FrameResult, mask_format: MaskFormat) -
     """A frame with all its objects."""
     return FrameMasks(frame_idx=result.frame_index, timestamp_s=round(result.timestamp_s, 5),
                       objects=[object_mask(session_id, record, mask_format) for record in result.masks])
+
+
+async def frame_document(services: Services, session_id: str, result: FrameResult, mask_format: MaskFormat) -> Document:
+    """`frame_masks` as it travels, rendered off the event loop, once for all who ask at about the same time."""
+    return await services.shared.get(result, mask_format, lambda: services.sessions.pools.rendering.run(
+        lambda: frame_masks(session_id, result, mask_format).model_dump()))
+
+
+async def mask_document(services: Services, session_id: str, record: MaskRecord, mask_format: MaskFormat) -> Document:
+    """`object_mask` in the same way."""
+    return await services.shared.get(record, mask_format, lambda: services.sessions.pools.rendering.run(
+        lambda: object_mask(session_id, record, mask_format).model_dump()))
 
 
 def _prompt(object_id: int, frame: int, prompt: Prompt) -> PromptState:

@@ -7,8 +7,8 @@ pycocotools paints the polygons back to exactly the mask they came from. By defa
 0.99 for ragged outlines.
 
 One polygon per connected component (pixels that touch at a corner are connected). COCO polygons have no holes; here
-a hole is part of its component's polygon, joined to the outline by a bridge of no width that is walked there and
-back. Filled by the even-odd or the non-zero rule, the hole stays empty; drawn as a line, the bridge shows.
+a hole is part of its component's polygon, joined to the outline, or to another hole, by a bridge of no width that is
+walked there and back. Filled by the even-odd or the non-zero rule, the hole stays empty; drawn as a line, the bridge shows.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-_NEXT, _CHILD, _PARENT = 0, 2, 3  # columns of OpenCV's contour hierarchy
+from sam_service.errors import TooLarge
+
+MAX_OUTLINES = 20_000
+_PARENT = 3  # a column of OpenCV's contour hierarchy
+_DISTANCES = 4_000_000  # that are computed for a component's bridges, at most
+
+Points = npt.NDArray[np.int32]
 
 
 def mask_to_polygons(mask: npt.NDArray[np.bool_], tolerance_px: float = 0.5) -> list[list[float]]:
     """Return the polygons [[x0, y0, x1, y1, ...], ...] of `mask`, bool (H, W), in pixels; [] for an empty mask.
 
     Every polygon has at least three points, all within 0..W and 0..H. No outline moves by more than `tolerance_px`
-    pixels; 0 keeps every step.
+    pixels; 0 keeps every step. Raises TooLarge for a mask of more than MAX_OUTLINES components and holes.
     """
     if not mask.any():
         return []
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     lattice = _edge_lattice(mask[y : y + height, x : x + width])
     contours, hierarchy = cv2.findContours(lattice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) > MAX_OUTLINES:
+        raise TooLarge(f"the mask has {len(contours)} components and holes, and polygons are made of at most {MAX_OUTLINES}; "
+                       "ask for `rle` or `png`", field="mask_format", code="too_many_outlines")
+    components: dict[int, list[Points]] = {}  # by the number of its outline, which comes before its holes
+    for index, parent in sorted(enumerate(hierarchy[0][:, _PARENT]), key=lambda item: item[1]):
+        rings = components.setdefault(index if parent < 0 else int(parent), [])
+        rings.append(_straightened(contours[index], 2 * tolerance_px))
     polygons = []
-    for index, contour in enumerate(contours):
-        if hierarchy[0][index][_PARENT] >= 0:
-            continue
-        ring = _straightened(contour, 2 * tolerance_px)
-        hole = int(hierarchy[0][index][_CHILD])
-        while hole >= 0:
-            ring = _bridge(ring, _straightened(contours[hole], 2 * tolerance_px))
-            hole = int(hierarchy[0][hole][_NEXT])
-        points = ring.astype(np.float64) / 2 + (x, y)
+    for rings in components.values():
+        points = (rings[0] if len(rings) == 1 else _joined(rings)).astype(np.float64) / 2 + (x, y)
         polygons.append([float(value) for value in points.ravel()])
     return polygons
 
@@ -64,7 +70,42 @@ def _straightened(contour: npt.NDArray[Any], tolerance: float) -> npt.NDArray[np
     return np.asarray(points if len(points) >= 3 else contour, np.int32)[:, 0, :]
 
 
-def _bridge(ring: npt.NDArray[np.int32], hole: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return `ring` (N, 2) with `hole` (M, 2) walked as a detour from the point of the ring nearest to its start."""
-    nearest = int(np.argmin(((ring - hole[0]) ** 2).sum(axis=1)))
-    return np.concatenate((ring[: nearest + 1], hole, hole[:1], ring[nearest:]))
+def _joined(rings: list[Points]) -> Points:
+    """Return an outline and its holes, each (M, 2), as one ring (N, 2): a hole is a detour from a near point of another ring.
+
+    A hole starts at its first point from the top, then from the left, and is joined to a point that comes before it, which is
+    never its own: so the rings form a tree whose root is the outline. Takes O(N log N).
+    """
+    stops = [rings[0]]  # the rings one after the other; a hole ends where it starts
+    for ring in rings[1:]:
+        turned = np.roll(ring, -int(np.lexsort((ring[:, 0], ring[:, 1]))[0]), axis=0)
+        stops.append(np.concatenate((turned, turned[:1])))
+    lengths = [len(ring) for ring in stops]
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    points = np.concatenate(stops)
+    order = np.lexsort((points[:, 0], points[:, 1]))
+    order = order[~np.isin(order, [start + length - 1 for start, length in zip(starts[1:], lengths[1:], strict=True)])]
+    rank = np.empty(len(points), np.int64)
+    rank[order] = np.arange(len(order))
+    following = list(range(1, len(points) + 1))  # the stop after each stop of the walk
+    following[lengths[0] - 1] = 0
+    reach = max(16, _DISTANCES // len(rings))
+    again: list[int] = []  # where a bridge begins, once more for its way back
+    for start, length in zip(starts[1:], lengths[1:], strict=True):
+        before = order[max(0, int(rank[start]) - reach) : rank[start]]
+        nearest = np.argmin(((points[before] - points[start]) ** 2).sum(axis=1)) if len(before) else None
+        base = 0 if nearest is None else int(before[nearest])
+        again.append(base)
+        following[start + length - 1] = len(following)
+        following.append(following[base])
+        following[base] = start
+    return np.concatenate((points, points[again]))[_walked(following)]
+
+
+def _walked(following: list[int]) -> list[int]:
+    """Return all stops of a round trip in order, from the first one on."""
+    walk, stop = [0], following[0]
+    while stop:
+        walk.append(stop)
+        stop = following[stop]
+    return walk
