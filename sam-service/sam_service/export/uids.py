@@ -1,5 +1,5 @@
-"""The random numbers that a muxer draws for each WebM file, made fixed: the same pictures are then the same bytes, and a download
-that broke can go on."""
+"""The random numbers that a muxer draws for each WebM file, made fixed: the same pictures are then the same bytes, and a
+download that broke can go on."""
 
 from __future__ import annotations
 
