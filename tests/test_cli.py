@@ -24,6 +24,7 @@ from sam_service.commands.words import counted, is_or_are
 from sam_service.defaults import url_of
 from sam_service.local import local_service
 from sam_service.server import Server
+from sam_service.settings import Settings, check_dotenv
 
 from tests.support import settings
 
@@ -248,13 +249,21 @@ def test_an_empty_list_of_sessions_is_said(tmp_path: Path) -> None:
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "no session is open\n")
 
 
-def test_a_dotenv_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes("PORT=8002".encode("utf-16"))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_dotenv_file_that_is_not_utf8_is_an_error(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / ".env").write_bytes("PORT=8002".encode(encoding))
     done = command("doctor", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert ".env" in done.stderr
     assert "UTF-8" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_mark_at_the_beginning_of_a_dotenv_file_hides_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_bytes("PORT=8123\n".encode("utf-8-sig"))
+    monkeypatch.chdir(tmp_path)
+    check_dotenv()
+    assert Settings().port == 8123
 
 
 def test_demo_chooses_a_point_that_moves(tmp_path: Path, clip: Path) -> None:

@@ -165,12 +165,13 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
 
     from sam_service.core.threads import apply_threads
     from sam_service.logs import set_up
-    from sam_service.settings import Settings
+    from sam_service.settings import Settings, check_dotenv
     names = {"host": "host", "port": "port", "data_dir": "sam2_data_dir", "model_size": "sam2_model_size",
              "checkpoint": "sam2_checkpoint", "revision": "sam2_revision"}
     given: dict[str, Any] = {setting: value for option, setting in names.items()
                              if (value := getattr(options, option, None)) is not None}
     try:
+        check_dotenv()
         settings = Settings(**given)
     except ValidationError as error:
         for item in error.errors():

@@ -11,6 +11,7 @@
     │   ├── NotFound            no such session, object, frame, mask or model
     │   ├── Unauthorized        the API key is missing or wrong
     │   ├── Forbidden           a web page of another origin asks for what it may not
+    │   ├── RangeNotSatisfiable the part of a file that is asked for lies behind its end
     │   ├── Gone                the session was there, and has expired
     │   └── Conflict            right request, wrong state
     ├── CapacityError           not now; try again later
@@ -103,6 +104,16 @@ class Forbidden(ClientError):
     """A web page of another origin asks for a change."""
 
     code = "forbidden"
+
+
+class RangeNotSatisfiable(ClientError):
+    """The part of a file that is asked for has no byte. size: of the file, bytes."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str, *, field: str, size: int) -> None:
+        super().__init__(message, field=field)
+        self.size = size
 
 
 class Gone(ClientError):

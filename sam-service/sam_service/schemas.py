@@ -136,8 +136,9 @@ class Prompt(Body):
                                      description="one for each point: 1 object, 0 not the object; all 1 if absent")
     box: list[Number] | None = Field(None, max_length=8, description="[x0, y0, x1, y1], pixels",
                                      examples=[[500, 300, 700, 420]])
-    mask: str | None = Field(None, description="base64 PNG of the frame's size in pixels, not zero where the object is",
-                             examples=[EXAMPLE_MASK])
+    mask: str | None = Field(None, examples=[EXAMPLE_MASK], description=(
+        "base64 PNG or JPEG of the frame's size in pixels: bool, 0 and 1, or 0 and 255, not zero where the object is; soft "
+        "edges are cut at half of the largest value"))
     normalized: bool = Field(False, description="coordinates are fractions of width and height", examples=[False])
     mask_format: MaskFormat = Field("png", description="form of the mask in the answer", examples=["png"])
 

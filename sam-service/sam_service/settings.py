@@ -20,11 +20,22 @@ def _size(name: str) -> str:
 ModelSize = Annotated[str, AfterValidator(_size), Field(json_schema_extra={"enum": list(SIZES)})]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 
+DOTENV = ".env"
+
+
+def check_dotenv() -> None:
+    """Raise UnicodeDecodeError where `.env` is UTF-16 that could be taken for UTF-8: its options would be passed over."""
+    path = Path(DOTENV)
+    data = path.read_bytes() if path.is_file() else b""
+    at = data.find(0)
+    if at >= 0:
+        raise UnicodeDecodeError("utf-8", data, at, at + 1, "a NUL character, as in UTF-16,")
+
 
 class Settings(BaseSettings):
     """Read from the environment and from a `.env` file; the names are those of the fields, in capitals."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_file=DOTENV, env_file_encoding="utf-8-sig", extra="ignore", env_ignore_empty=True)
 
     sam2_model_size: ModelSize = Field(DEFAULT_SIZE, description=f"{DEFAULT_SIZE} is embedded; the others are fetched on first "
                                                                  "start")

@@ -112,7 +112,7 @@ BAD_PROMPTS: list[tuple[dict[str, Any], str]] = [
     ({}, "points"),
     ({"points": []}, "points"),
     ({"points": [[641, 10]]}, "points"),
-    ({"points": [[-0.5, 10]]}, "points"),
+    ({"points": [[-1, 10]]}, "points"),
     ({"points": [[10, 361]]}, "points"),
     ({"points": [[10, 10, 10]]}, "points"),
     ({"points": [[1.5, 0.2]], "normalized": True}, "points"),

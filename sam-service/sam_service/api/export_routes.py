@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import IO, Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
@@ -10,17 +13,21 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from sam_service.api.deps import ServicesDep
+from sam_service.api.problems import documented
+from sam_service.api.ranges import wanted_range, within
 from sam_service.api.session_routes import SessionPath
-from sam_service.errors import InvalidInput
+from sam_service.errors import InvalidInput, RangeNotSatisfiable
 from sam_service.export.formats import FORMATS
 from sam_service.schemas import MAX_ID, ExportFormats, ExportQuery
-from sam_service.sessions.exporting import Export, ExportRequest
+from sam_service.sessions.exporting import ExportRequest
 
 router = APIRouter(tags=["export"])
-_ANSWERS: dict[int | str, dict[str, Any]] = {200: {
-    "description": "the file, as `format` says",
-    "content": {kind: {"schema": {"type": "string", "format": "binary"}}
-                for kind in sorted({form.media_type for form in FORMATS.values()})}}}
+_FILE = {kind: {"schema": {"type": "string", "format": "binary"}}
+         for kind in sorted({form.media_type for form in FORMATS.values()})}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the file, as `format` says", "content": _FILE},
+    206: {"description": "the part of it that `Range` asks for", "content": _FILE}, **documented(416)}
+SLICE_BYTES = 1 << 18
 
 
 @router.get("/export-formats", summary="Which formats of exports there are", response_model=ExportFormats)
@@ -30,36 +37,77 @@ async def export_formats() -> dict[str, Any]:
                          "options": sorted(form.takes)} for name, form in FORMATS.items()]}
 
 
+@router.head("/sessions/{session_id}/export", include_in_schema=False)
 @router.get("/sessions/{session_id}/export", summary="Export masks", response_class=StreamingResponse, responses=_ANSWERS)
 async def export(session_id: SessionPath, query: Annotated[ExportQuery, Query()], request: Request,
                  services: ServicesDep) -> StreamingResponse:
     """Masks as PNG, DAVIS, COCO, YOLO, labelme, an overlay video or cut-outs: what is stored at this moment, of all frames or
-    a range. Sent while it is made; a video is sent once it is made. A client that goes away ends it."""
+    a range. Sent while it is made; a video is sent once it is made. A client that goes away ends it.
+
+    HEAD makes nothing. With `Range` all of it is made first and the part is sent, 206; `If-Range` with the `ETag` of an earlier
+    answer gives the part only where it is of the same file, else all of the new one.
+    """
     started = await services.exporting.start(session_id, ExportRequest(
         query.format, query.size, query.start_frame, query.end_frame, _object_ids(query.object_ids), query.images,
         query.feather, query.segmentation))
     try:
+        etag = f'"{await started.fingerprint()}"'
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Accept-Ranges": "bytes", "ETag": etag,
+                   "Content-Disposition": _attachment(started.file_name)}
+        wanted = wanted_range(request.headers, etag)
+        if request.method == "HEAD":
+            started.close()
+            return StreamingResponse(_nothing(), media_type=started.media_type, headers=headers)
+        if wanted is not None:
+            whole = await started.spool(request.is_disconnected)
+            started.close()
+            return _part_of(whole, wanted, started.media_type, headers)
         await started.begin(request.is_disconnected)
     except BaseException:
         started.close()
         raise
-    return ExportResponse(started)
+    return ClosingResponse(started.pieces(), started.close, 200, started.media_type, headers)
 
 
-class ExportResponse(StreamingResponse):
-    """Sends an export and closes it, however the sending ends."""
+class ClosingResponse(StreamingResponse):
+    """Sends pieces and then calls `close`, however the sending ends."""
 
-    def __init__(self, export: Export) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(export.pieces(), media_type=export.media_type, headers=headers)
-        self.headers["Content-Disposition"] = _attachment(export.file_name)
-        self._export = export
+    def __init__(self, pieces: AsyncIterator[bytes], close: Callable[[], None], status: int, media_type: str,
+                 headers: Mapping[str, str]) -> None:
+        super().__init__(pieces, status, headers, media_type)
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._export.close()
+            self._close()
+
+
+def _part_of(whole: IO[bytes], wanted: tuple[int | None, int | None], media_type: str,
+             headers: dict[str, str]) -> StreamingResponse:
+    """The answer with a part of a file, which it closes. Raises RangeNotSatisfiable."""
+    size = whole.seek(0, os.SEEK_END)
+    part = within(wanted, size)
+    if part is None:
+        whole.close()
+        raise RangeNotSatisfiable(f"the file has {size} bytes", field="range", size=size)
+    headers |= {"Content-Range": f"bytes {part.start}-{part.stop - 1}/{size}", "Content-Length": str(len(part))}
+    return ClosingResponse(_slices(whole, part), whole.close, 206, media_type, headers)
+
+
+async def _slices(whole: IO[bytes], part: range) -> AsyncIterator[bytes]:
+    whole.seek(part.start)
+    rest = len(part)
+    while rest:
+        piece = await asyncio.to_thread(whole.read, min(rest, SLICE_BYTES))
+        rest -= len(piece)
+        yield piece
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 def _attachment(name: str) -> str:

@@ -38,6 +38,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.EngineError: 500,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
+    errors.RangeNotSatisfiable: 416,
 }
 MEDIA_TYPE = "application/problem+json"
 MAX_FIELDS, MAX_TEXT = 20, 300
@@ -65,7 +66,10 @@ def install(app: FastAPI) -> None:
     async def on_service_error(_: Request, error: errors.ServiceError) -> JSONResponse:
         if isinstance(error, errors.EngineError):
             logger.error("answering %s: %s", error.code, error.message)
-        return respond(problem_of(error))
+        answer = respond(problem_of(error))
+        if isinstance(error, errors.RangeNotSatisfiable):
+            answer.headers["Content-Range"] = f"bytes */{error.size}"
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 import unicodedata
 from collections.abc import Generator, Iterable
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from pathvalidate import sanitize_filename
 
 MAX_NAME_CHARS = 60
+DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip has: the same masks make the same bytes, so that a download can go on
 
 
 class Member(NamedTuple):
@@ -28,7 +28,7 @@ def zip_stream(members: Generator[Member, None, None]) -> Generator[bytes, None,
     sink = _Sink()
     with contextlib.closing(members), ZipFile(sink, "w") as archive:
         for member in members:
-            info = ZipInfo(member.name, time.localtime()[:6])
+            info = ZipInfo(member.name, DATE)
             info.compress_type = ZIP_DEFLATED if member.compress else ZIP_STORED
             info.external_attr = 0o644 << 16
             if isinstance(member.data, bytes):

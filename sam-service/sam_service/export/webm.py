@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull
 from sam_service.export.clip import Clip, Options
 from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.export.uids import fix_uids
 from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.video.decoder import Decoder
 
@@ -39,6 +40,7 @@ def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alph
                 video.add(picture)
                 yield b""
         _check(path, clip.num_frames)
+        fix_uids(path)
         with path.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece

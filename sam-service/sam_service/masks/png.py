@@ -50,16 +50,10 @@ def decode_png(data: bytes, max_pixels: int = _MAX_PIXELS) -> npt.NDArray[np.boo
         InvalidInput: (field `mask`) not a PNG, damaged or cut off.
         TooLarge: (field `mask`) the header announces more than `max_pixels`; nothing is decompressed then.
     """
-    width, height = _png_size(data)
+    width, height = png_size(data)
     if width * height > max_pixels:
         raise TooLarge(f"the mask has {width} x {height} pixels; the limit is {max_pixels} pixels", field="mask")
-    _check_chunks(data)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None or image.shape[:2] != (height, width):
-        raise InvalidInput("the mask is not a readable PNG", field="mask")
+    image = read_png(data)
     if image.ndim == 2:
         return np.asarray(image != 0)
     mask = (image[..., :3] != 0).any(axis=2)
@@ -68,10 +62,26 @@ def decode_png(data: bytes, max_pixels: int = _MAX_PIXELS) -> npt.NDArray[np.boo
     return np.asarray(mask)
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
+def read_png(data: bytes) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """The pixels of a client's PNG as OpenCV has them: grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4). Check its size before.
+
+    Raises InvalidInput (field `mask`) where it is damaged or cut off.
+    """
+    width, height = png_size(data)
+    _check_chunks(data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != (height, width):
+        raise InvalidInput("the mask is not a readable PNG", field="mask")
+    return image  # type: ignore[return-value]
+
+
+def png_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) in pixels from the header alone."""
     if len(data) < 33 or not data.startswith(_SIGNATURE) or data[8:16] != b"\x00\x00\x00\rIHDR":
-        raise InvalidInput("the mask is not a PNG", field="mask")
+        raise InvalidInput("the mask is neither a PNG nor a JPEG", field="mask")
     width, height = struct.unpack(">II", data[16:24])
     if width == 0 or height == 0:
         raise InvalidInput("the mask PNG has no pixels", field="mask")

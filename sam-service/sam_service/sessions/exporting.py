@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
+from sam_service import __version__
 from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound, NotReady
 from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, OptionName, file_name, formats_with
@@ -105,6 +108,7 @@ class Export:
         self.media_type = form.media_type
         self.file_name = file_name(session.record.video_name, request.format)
         self._exporting, self._session, self._format = exporting, session, request.format
+        self._request = request
         self._clip, self._snapshot = clip, snapshot
         options = Options(request.images, request.feather, request.segmentation)
         self._making: Generator[bytes, None, None] = form.write(clip, options)
@@ -131,6 +135,27 @@ class Export:
             piece = await self._next()
             if piece:
                 yield piece
+
+    async def fingerprint(self) -> str:
+        """What tells the file of one state of the session from that of another: 32 hexadecimal digits. Raises NotReady."""
+        if self._exporting.stopping:
+            raise NotReady("the service is stopping", code="stopping")
+        return await asyncio.get_running_loop().run_in_executor(self._exporting.threads, self._digest)
+
+    async def spool(self, is_gone: Callable[[], Awaitable[bool]]) -> IO[bytes]:
+        """Make all of it and write it to a file without a name, which is the caller's to close. Raises as `begin` does."""
+        await self.begin(is_gone)
+        whole = tempfile.TemporaryFile(dir=self._session.folder)  # noqa: SIM115 - it is handed on
+        try:
+            async for piece in self.pieces():
+                self._exporting.sessions.require_room()
+                await asyncio.get_running_loop().run_in_executor(self._exporting.threads, whole.write, piece)
+                if await is_gone():
+                    raise ClientError("the client went away", code="client_gone")
+        except BaseException:
+            whole.close()
+            raise
+        return whole
 
     def close(self) -> None:
         """Stop, and free everything: at once, or when the piece in work is made. May be called twice."""
@@ -168,6 +193,13 @@ class Export:
     def _step(self) -> bytes | None:
         with self._one_at_a_time:
             return next(self._making, None)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(repr((__version__, self._clip.session_id, self._request, self._clip.objects)).encode())
+        with self._one_at_a_time:
+            for mask in self._snapshot.masks(self._clip.first, self._clip.last):
+                digest.update(repr((mask.frame_index, mask.object_id, mask.counts, mask.score, mask.object_score)).encode())
+        return digest.hexdigest()[:32]
 
     def _free(self) -> None:
         with self._one_at_a_time:

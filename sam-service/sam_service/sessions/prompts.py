@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE, MaskPrompt, PointPrompt, Prompt
 from sam_service.errors import InvalidPrompt
-from sam_service.masks.png import decode_png, from_base64
+from sam_service.masks.given import read_mask
+from sam_service.masks.png import from_base64
 
 MAX_POINTS = 256
+CLAMPED_PX = 1.0  # what lies less than this outside of the frame is moved to its edge
 
 
 @dataclass(frozen=True, slots=True)
 class PromptInput:
-    """A prompt as it came: lists of numbers and a base64 PNG, with coordinates in pixels or, `normalized`, in fractions."""
+    """A prompt as it came: lists of numbers, and a base64 PNG or JPEG; coordinates in pixels or, `normalized`, in fractions."""
 
     points: Sequence[Sequence[float]] | None = None
     labels: Sequence[int] | None = None
@@ -100,7 +102,7 @@ def _box(raw: PromptInput, width: int, height: int) -> NDArray[np.float32]:
     x1, y1 = _scale("the box's second corner", "box", raw.box[2:], raw.normalized, width, height)
     if x1 <= x0 or y1 <= y0:
         raise InvalidPrompt(f"the box is turned inside out or empty: x0 < x1 and y0 < y1 are needed, and it is "
-                            f"[{x0:g}, {y0:g}, {x1:g}, {y1:g}]", field="box")
+                            f"[{', '.join(map(_shown, (x0, y0, x1, y1)))}]", field="box")
     return np.array([[x0, y0], [x1, y1]], np.float32)
 
 
@@ -110,18 +112,21 @@ def _scale(name: str, field: str, point: Sequence[float], normalized: bool, widt
     x, y = (float(value) for value in point)
     if not (math.isfinite(x) and math.isfinite(y)):
         raise InvalidPrompt(f"{name} is not finite", field=field)
-    limit_x, limit_y = (1.0, 1.0) if normalized else (float(width), float(height))
-    if not (0 <= x <= limit_x and 0 <= y <= limit_y):
-        raise InvalidPrompt(f"{name} ({x:g}, {y:g}) lies outside the frame: x goes from 0 to {limit_x:g}, "
-                            f"y from 0 to {limit_y:g}", field=field)
-    return (x * width, y * height) if normalized else (x, y)
+    in_pixels = (x * width, y * height) if normalized else (x, y)
+    if not (-CLAMPED_PX < in_pixels[0] < width + CLAMPED_PX and -CLAMPED_PX < in_pixels[1] < height + CLAMPED_PX):
+        limit_x, limit_y = (1, 1) if normalized else (width, height)
+        raise InvalidPrompt(f"{name} ({_shown(x)}, {_shown(y)}) lies outside the frame: x goes from 0 to {limit_x}, "
+                            f"y from 0 to {limit_y}", field=field)
+    return min(max(in_pixels[0], 0.0), float(width)), min(max(in_pixels[1], 0.0), float(height))
+
+
+def _shown(value: float) -> str:
+    """A number as it was given: 640.0001, not 640."""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def _mask(encoded: str, width: int, height: int) -> NDArray[np.bool_]:
-    mask = decode_png(from_base64(encoded), max_pixels=width * height)
-    if mask.shape != (height, width):
-        raise InvalidPrompt(f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels and the session's frames are "
-                            f"{width} x {height}", field="mask")
+    mask = read_mask(from_base64(encoded), width, height)
     if not mask.any():
         raise InvalidPrompt("the mask is empty", field="mask")
     return mask
