@@ -225,6 +225,7 @@ def _segment(options: argparse.Namespace) -> int:
         options.parser.error("--model-size, --checkpoint and --revision are the service's own with --url")
     if options.url is None and options.keep_session:
         options.parser.error("--keep-session needs --url")
+    export_options = _export_options(options)
     _check_url(options)
     Terminal(quiet=options.quiet).say(f"segment   {options.video}, "
                                       + (f"on {options.url}" if options.url else "starting a service of its own"))
@@ -234,7 +235,7 @@ def _segment(options: argparse.Namespace) -> int:
     return run_segment(SegmentOptions(
         options.video, prompts, names, {} if options.max_frames is None else {"max_frames": options.max_frames},
         {"direction": options.direction, **{key: value for key, value in which.items() if value is not None}},  # type: ignore[typeddict-item]
-        options.export, _export_options(options), options.out, options.url, settings, options.keep_session, options.json,
+        options.export, export_options, options.out, options.url, settings, options.keep_session, options.json,
         options.quiet))
 
 
