@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
                                   description="Track objects through a video and write their masks.",
                                   epilog="\n".join((GRAMMAR, EXAMPLES, TABLE)), formatter_class=layout)
     _add_segment(segment)
-    demo = commands.add_parser("demo", help="show the whole flow on a clip, one's own or one that is made up")
+    demo = commands.add_parser("demo", help="show the whole flow on a clip of your own or on a made-up one")
     demo.add_argument("--video", type=Path, help="a clip of your own (default: one that is made up)")
     demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
     demo.add_argument("--max-frames", type=_count, default=150, metavar="N", help="track at most N frames (default 150)")
@@ -261,7 +261,7 @@ def _check_url(options: argparse.Namespace) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     Terminal().say("demo      starting a service of its own")
-    settings = _settings(options)
+    settings = _settings(options, log_level="warning")
     from sam_service.flow import DemoOptions, run_demo
     return run_demo(settings, DemoOptions(options.video, options.point.xy if options.point else None, options.out,
                                           options.max_frames))

@@ -57,7 +57,7 @@ class AsyncSamClient:
         return await self.perform(calls.call(method, path, json))
 
     async def perform(self, call: Call[T], *, max_wait_s: float | None = None) -> T:
-        """Send a call, as often as it is worth it, and return what it answers. max_wait_s: another one for this call."""
+        """Send a call, again where that may help, and return its answer. max_wait_s: another limit for this call."""
         return call.result(await self._send(call, self.max_wait_s if max_wait_s is None else max_wait_s, stream=False))
 
     @contextlib.asynccontextmanager
@@ -137,7 +137,7 @@ class AsyncVideoSession:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         trace: TracebackType | None) -> None:
-        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to tell
+        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to raise
             if self.delete_at_exit:
                 await self.delete()
             elif self._propagating:
@@ -180,9 +180,9 @@ class AsyncVideoSession:
         return await self.client.perform(calls.tracks(self.session_id))
 
     async def propagate(self, *, masks: bool = True, **which: Unpack[Range]) -> AsyncGenerator[PropagatedFrame, None]:
-        """Yield frames as they are computed. Leaving the loop cancels the rest; a broken connection is taken up again.
+        """Yield frames as they are computed. Leaving the loop cancels the rest; after a broken connection it resumes.
 
-        After a `break` the event loop closes the generator when it gets to it; `contextlib.aclosing` does it at once.
+        After a `break` the event loop closes the generator at some later time; `contextlib.aclosing` does it at once.
         masks: False leaves the masks with the service. Raises Cancelled where someone else cancelled.
         """
         stream = PropagationStream(self.session_id, which, masks=masks, max_wait_s=self.client.max_wait_s)

@@ -56,7 +56,7 @@ class SamClient:
         return self.perform(calls.call(method, path, json))
 
     def perform(self, call: Call[T], *, max_wait_s: float | None = None) -> T:
-        """Send a call, as often as it is worth it, and return what it answers. max_wait_s: another one for this call."""
+        """Send a call, again where that may help, and return its answer. max_wait_s: another limit for this call."""
         return call.result(self._send(call, self.max_wait_s if max_wait_s is None else max_wait_s, stream=False))
 
     @contextlib.contextmanager
@@ -138,7 +138,7 @@ class VideoSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to tell
+        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to raise
             if self.delete_at_exit:
                 self.delete()
             elif self._propagating:
@@ -181,7 +181,7 @@ class VideoSession:
         return self.client.perform(calls.tracks(self.session_id))
 
     def propagate(self, *, masks: bool = True, **which: Unpack[Range]) -> Generator[PropagatedFrame, None, None]:
-        """Yield frames as they are computed. Leaving the loop cancels the rest; a broken connection is taken up again.
+        """Yield frames as they are computed. Leaving the loop cancels the rest; after a broken connection it resumes.
 
         masks: False leaves the masks with the service. Raises Cancelled where someone else cancelled.
         """
