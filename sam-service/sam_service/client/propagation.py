@@ -1,4 +1,4 @@
-"""A propagation's stream of server-sent events, resumed after each broken connection: what to send, and what each line means."""
+"""A propagation's stream of server-sent events, resumed when its connection breaks: what to send, and what each line means."""
 
 from __future__ import annotations
 
