@@ -26,7 +26,7 @@ def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]
         with SamClient(url, max_wait_s=MAX_WAIT_S) as client:
             yield client
         return
-    from sam_service.local import local_service  # imports torch
+    from sam_service.local import local_service  # brings torch
     assert settings is not None
     prepare_decoder()
     key = settings.sam2_api_key.get_secret_value() if settings.sam2_api_key else ""
