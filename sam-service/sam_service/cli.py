@@ -23,6 +23,7 @@ from sam_service.defaults import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_URL
 from sam_service.export.formats import FORMATS, formats_with
 
 if TYPE_CHECKING:
+    from sam_service.client.calls import OpenOptions
     from sam_service.settings import Settings
 
 EXAMPLES = """examples:
@@ -113,7 +114,7 @@ def _add_models(models: argparse.ArgumentParser) -> None:
 
 def _add_segment(segment: argparse.ArgumentParser) -> None:
     segment.set_defaults(parser=segment)
-    segment.add_argument("video", type=Path)
+    segment.add_argument("video", type=Path, help="a video, a zip of pictures, or a folder of pictures")
     prompts = segment.add_argument_group("what to track")
     prompts.add_argument("--point", type=parse_point, action="append", default=[], metavar="POINT",
                          help="a click, [OBJECT:][-]X,Y[@FRAME]; repeatable")
@@ -126,6 +127,7 @@ def _add_segment(segment: argparse.ArgumentParser) -> None:
     prompts.add_argument("--normalized", action="store_true", help="coordinates are fractions of width and height")
     frames = segment.add_argument_group("which frames")
     frames.add_argument("--max-frames", "--frames", type=_count, metavar="N", help="open at most N frames of the video")
+    frames.add_argument("--fps", type=_rate, metavar="RATE", help="frames a second of a clip of pictures (default 24)")
     frames.add_argument("--start", type=_count, metavar="FRAME", help="first frame (default: the earliest prompted one)")
     frames.add_argument("--end", type=_count, metavar="FRAME", help="last frame, inclusive (default: the clip's last)")
     frames.add_argument("--direction", choices=("forward", "backward", "both"), default="forward")
@@ -149,6 +151,16 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text!r}")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected frames a second, such as 24 or 29.97, got {text!r}")
+    return rate
 
 
 def _sha256(text: str) -> str:
@@ -231,9 +243,12 @@ def _segment(options: argparse.Namespace) -> int:
                                       + (f"on {options.url}" if options.url else "starting a service of its own"))
     settings = None if options.url is not None else _settings(options, log_level="warning")
     from sam_service.commands.segment import SegmentOptions, run_segment
+    opening: OpenOptions = {} if options.max_frames is None else {"max_frames": options.max_frames}
+    if options.fps is not None:
+        opening["fps"] = options.fps
     which: dict[str, Any] = {"start_frame": options.start, "end_frame": options.end}
     return run_segment(SegmentOptions(
-        options.video, prompts, names, {} if options.max_frames is None else {"max_frames": options.max_frames},
+        options.video, prompts, names, opening,
         {"direction": options.direction, **{key: value for key, value in which.items() if value is not None}},  # type: ignore[typeddict-item]
         options.export, export_options, options.out, options.url, settings, options.keep_session, options.json,
         options.quiet))

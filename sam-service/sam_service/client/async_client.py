@@ -14,13 +14,14 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from sam_service.client import calls
-from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range, Video
+from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
+from sam_service.client.uploads import Video
 from sam_service.defaults import DEFAULT_URL
 
 T = TypeVar("T")
@@ -89,7 +90,10 @@ class AsyncSamClient:
         return await self.perform(calls.health())
 
     async def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> AsyncVideoSession:
-        """Upload a video, a path or a binary file, and open it. The session is deleted when its `async with` ends."""
+        """Upload a video and open it; the session is deleted when its `async with` ends.
+
+        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, in natural order) or a list of their paths.
+        """
         return AsyncVideoSession(self, await self.perform(calls.initialize(video, options)))
 
     async def initialize_on_server(self, video_path: str, **options: Unpack[OpenOptions]) -> AsyncVideoSession:
@@ -108,7 +112,8 @@ class AsyncSamClient:
         patience = Patience(max_wait_s, repeatable=call.repeatable)
         while True:
             try:
-                with call.arguments() as arguments:
+                with contextlib.ExitStack() as stack:
+                    arguments = await asyncio.to_thread(stack.enter_context, call.arguments())
                     request = self.http.build_request(call.method, call.path, **arguments)
                     response = await self.http.send(request, stream=stream)
                 if stream and response.is_error:

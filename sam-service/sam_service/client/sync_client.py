@@ -13,13 +13,14 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from sam_service.client import calls
-from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range, Video
+from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
+from sam_service.client.uploads import Video
 from sam_service.defaults import DEFAULT_URL
 
 T = TypeVar("T")
@@ -88,7 +89,10 @@ class SamClient:
         return self.perform(calls.health())
 
     def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> VideoSession:
-        """Upload a video, a path or a binary file, and open it. The session is deleted when its `with` ends."""
+        """Upload a video and open it; the session is deleted when its `with` ends.
+
+        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, in natural order) or a list of their paths.
+        """
         return VideoSession(self, self.perform(calls.initialize(video, options)))
 
     def initialize_on_server(self, video_path: str, **options: Unpack[OpenOptions]) -> VideoSession:
