@@ -22,6 +22,7 @@ from sam_service.defaults import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_URL
 from sam_service.export.formats import FORMATS, formats_with
 
 if TYPE_CHECKING:
+    from sam_service.client.calls import OpenOptions
     from sam_service.settings import Settings
 
 EXAMPLES = """examples:
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
                                   description="Track objects through a video and write their masks.",
                                   epilog="\n".join((GRAMMAR, EXAMPLES, TABLE)), formatter_class=layout)
     _add_segment(segment)
-    demo = commands.add_parser("demo", help="show the whole flow on a clip, one's own or one that is made up")
+    demo = commands.add_parser("demo", help="show the whole flow on a clip of your own or on a made-up one")
     demo.add_argument("--video", type=Path, help="a clip of your own (default: one that is made up)")
     demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
     demo.add_argument("--max-frames", type=_count, default=150, metavar="N", help="track at most N frames (default 150)")
@@ -112,7 +113,7 @@ def _add_models(models: argparse.ArgumentParser) -> None:
 
 def _add_segment(segment: argparse.ArgumentParser) -> None:
     segment.set_defaults(parser=segment)
-    segment.add_argument("video", type=Path)
+    segment.add_argument("video", type=Path, help="a video, a zip of pictures, or a folder of pictures")
     prompts = segment.add_argument_group("what to track")
     prompts.add_argument("--point", type=parse_point, action="append", default=[], metavar="POINT",
                          help="a click, [OBJECT:][-]X,Y[@FRAME]; repeatable")
@@ -125,6 +126,7 @@ def _add_segment(segment: argparse.ArgumentParser) -> None:
     prompts.add_argument("--normalized", action="store_true", help="coordinates are fractions of width and height")
     frames = segment.add_argument_group("which frames")
     frames.add_argument("--max-frames", "--frames", type=_count, metavar="N", help="open at most N frames of the video")
+    frames.add_argument("--fps", type=_rate, metavar="RATE", help="frames a second of a clip of pictures (default 24)")
     frames.add_argument("--start", type=_count, metavar="FRAME", help="first frame (default: the earliest prompted one)")
     frames.add_argument("--end", type=_count, metavar="FRAME", help="last frame, inclusive (default: the clip's last)")
     frames.add_argument("--direction", choices=("forward", "backward", "both"), default="forward")
@@ -148,6 +150,16 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {text!r}")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected frames a second, such as 24 or 29.97, got {text!r}")
+    return rate
 
 
 def _sha256(text: str) -> str:
@@ -225,16 +237,20 @@ def _segment(options: argparse.Namespace) -> int:
         options.parser.error("--model-size, --checkpoint and --revision are the service's own with --url")
     if options.url is None and options.keep_session:
         options.parser.error("--keep-session needs --url")
+    export_options = _export_options(options)
     _check_url(options)
     Terminal(quiet=options.quiet).say(f"segment   {options.video}, "
                                       + (f"on {options.url}" if options.url else "starting a service of its own"))
     settings = None if options.url is not None else _settings(options, log_level="warning")
     from sam_service.commands.segment import SegmentOptions, run_segment
+    opening: OpenOptions = {} if options.max_frames is None else {"max_frames": options.max_frames}
+    if options.fps is not None:
+        opening["fps"] = options.fps
     which: dict[str, Any] = {"start_frame": options.start, "end_frame": options.end}
     return run_segment(SegmentOptions(
-        options.video, prompts, names, {} if options.max_frames is None else {"max_frames": options.max_frames},
+        options.video, prompts, names, opening,
         {"direction": options.direction, **{key: value for key, value in which.items() if value is not None}},  # type: ignore[typeddict-item]
-        options.export, _export_options(options), options.out, options.url, settings, options.keep_session, options.json,
+        options.export, export_options, options.out, options.url, settings, options.keep_session, options.json,
         options.quiet))
 
 
@@ -260,7 +276,7 @@ def _check_url(options: argparse.Namespace) -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     Terminal().say("demo      starting a service of its own")
-    settings = _settings(options)
+    settings = _settings(options, log_level="warning")
     from sam_service.flow import DemoOptions, run_demo
     return run_demo(settings, DemoOptions(options.video, options.point.xy if options.point else None, options.out,
                                           options.max_frames))

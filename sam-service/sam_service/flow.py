@@ -44,7 +44,7 @@ def run_demo(settings: Settings, options: DemoOptions) -> Exit:
                 video = render_clip(Path(folder) / "made-up.mp4")
                 point = point or CLICK
                 terminal.say(f"clip      {video.name}, a made-up clip of a ball; VIDEO=path (--video path) takes your own")
-            elif not video.is_file():
+            elif not video.exists():
                 raise FileNotFoundError(f"there is no file {video}")
             with connected(None, settings) as client:
                 _show(client, terminal, video, point, options)

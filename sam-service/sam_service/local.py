@@ -1,4 +1,4 @@
-"""A service of one's own for the length of a command: real HTTP on a free loopback port, in a thread of this process."""
+"""A service for the length of a command or a test: real HTTP on a free loopback port, in a thread of this process."""
 
 from __future__ import annotations
 

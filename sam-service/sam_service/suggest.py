@@ -86,14 +86,14 @@ def _grey(jpeg: bytes) -> NDArray[np.uint8]:
 
 def _peaks(motion: NDArray[np.float32]) -> Sequence[tuple[int, int]]:
     """The strongest places as (x, y), apart from one another; always at least the centre."""
-    left = motion.copy()
+    remaining = motion.copy()
     margin = SIDE // 20
-    left[:margin], left[-margin:], left[:, :margin], left[:, -margin:] = 0, 0, 0, 0
+    remaining[:margin], remaining[-margin:], remaining[:, :margin], remaining[:, -margin:] = 0, 0, 0, 0
     peaks = []
     for _ in range(CANDIDATES):
-        y, x = np.unravel_index(int(left.argmax()), left.shape)
-        if left[y, x] <= 0:
+        y, x = np.unravel_index(int(remaining.argmax()), remaining.shape)
+        if remaining[y, x] <= 0:
             break
         peaks.append((int(x), int(y)))
-        cv2.circle(left, (int(x), int(y)), SIDE // 10, (0.0,), -1)
+        cv2.circle(remaining, (int(x), int(y)), SIDE // 10, (0.0,), -1)
     return peaks or [(SIDE // 2, SIDE // 2)]

@@ -149,6 +149,18 @@ def test_a_polygon_in_one_piece_keeps_holes_and_parts() -> None:
     assert one_polygon(np.zeros((4, 4), np.bool_)) == []
 
 
+@PYCOCOTOOLS
+def test_of_very_many_parts_none_is_lost() -> None:
+    mask = np.zeros((200, 300), np.bool_)
+    mask[::3, ::3] = True
+    mask[90:120, 90:120], mask[95:105, 95:105] = True, False
+    rings = [np.asarray(polygon).reshape(-1, 2) for polygon in mask_to_polygons(mask)]
+    assert len(rings) > 5000
+    polygon = one_polygon(mask)
+    assert len(polygon) // 2 < sum(map(len, rings)) + 2 * len(rings) + 1
+    assert np.array_equal(from_polygons([polygon], 200, 300), from_polygons(mask_to_polygons(mask), 200, 300))
+
+
 def label_studio_items(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """What Label Studio's converter makes of COCO: of each annotation its first polygon, in percent of the picture; here its
     label and its area in pixels. It reads nothing but lists of numbers as segmentation (label-studio-converter 0.0.59)."""

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 from sam_service.client import VideoSession
 from sam_service.demo_clip import CLICK
+from sam_service.export.formats import FORMATS
 
 from tests.web.studio import Studio
 
@@ -53,6 +54,25 @@ def test_files_are_downloaded_and_open(studio: Studio, tracked: VideoSession, tm
         frames += 1
     assert frames == 4
     assert davis.name.startswith("ball"), "named after the video"
+
+
+def test_the_dialog_offers_the_formats_of_the_service(studio: Studio, tracked: VideoSession, tmp_path: Path) -> None:
+    studio.open(tracked.session_id)
+    expect(studio.page.locator("#objects input.name")).to_have_count(2)
+    studio.press("e")
+    expect(studio.page.locator("#export-formats input")).to_have_count(len(FORMATS))
+    for name, form in FORMATS.items():
+        choice = studio.page.locator(f"#export-formats label:has([value='{name}'])")
+        expect(choice).to_contain_text(form.title)
+        expect(choice).to_contain_text(form.description)
+        choice.locator("input").check()
+        for option in ("images", "feather", "segmentation"):
+            expect(studio.page.locator(f"#export-form [name={option}]")).to_be_visible(visible=option in form.takes)
+    studio.page.locator("#export-formats [value='coco']").check()
+    studio.page.locator("[name=segmentation]").check()
+    studio.page.locator("#export-close").click()
+    coco = json.loads(download(studio, "coco", tmp_path).read_bytes())
+    assert all(isinstance(annotation["segmentation"], list) for annotation in coco["annotations"])
 
 
 def test_what_cannot_be_exported_is_said_in_the_dialog(studio: Studio, tracked: VideoSession) -> None:

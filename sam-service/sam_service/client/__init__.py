@@ -1,4 +1,4 @@
-"""A Python client over REST, what the command line, the demo and the tests use as well; `docs/client.md` tells more.
+"""A Python client over REST. The command line, the demo and the tests use it, too; `docs/client.md` describes it.
 
     with SamClient("http://127.0.0.1:8002") as client, client.initialize("clip.mp4") as video:
         video.add_object(points=[[640, 360]], name="cup")

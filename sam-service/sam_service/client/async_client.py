@@ -14,13 +14,14 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from sam_service.client import calls
-from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range, Video
+from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
+from sam_service.client.uploads import Video
 from sam_service.defaults import DEFAULT_URL
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class AsyncSamClient:
         return await self.perform(calls.call(method, path, json))
 
     async def perform(self, call: Call[T], *, max_wait_s: float | None = None) -> T:
-        """Send a call, as often as it is worth it, and return what it answers. max_wait_s: another one for this call."""
+        """Send a call, again where that may help, and return its answer. max_wait_s: another limit for this call."""
         return call.result(await self._send(call, self.max_wait_s if max_wait_s is None else max_wait_s, stream=False))
 
     @contextlib.asynccontextmanager
@@ -89,7 +90,10 @@ class AsyncSamClient:
         return await self.perform(calls.health())
 
     async def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> AsyncVideoSession:
-        """Upload a video, a path or a binary file, and open it. The session is deleted when its `async with` ends."""
+        """Upload a video and open it; the session is deleted when its `async with` ends.
+
+        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, in natural order) or a list of their paths.
+        """
         return AsyncVideoSession(self, await self.perform(calls.initialize(video, options)))
 
     async def initialize_on_server(self, video_path: str, **options: Unpack[OpenOptions]) -> AsyncVideoSession:
@@ -108,7 +112,8 @@ class AsyncSamClient:
         patience = Patience(max_wait_s, repeatable=call.repeatable)
         while True:
             try:
-                with call.arguments() as arguments:
+                with contextlib.ExitStack() as stack:
+                    arguments = await asyncio.to_thread(stack.enter_context, call.arguments())
                     request = self.http.build_request(call.method, call.path, **arguments)
                     response = await self.http.send(request, stream=stream)
                 if stream and response.is_error:
@@ -137,7 +142,7 @@ class AsyncVideoSession:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         trace: TracebackType | None) -> None:
-        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to tell
+        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to raise
             if self.delete_at_exit:
                 await self.delete()
             elif self._propagating:
@@ -180,9 +185,9 @@ class AsyncVideoSession:
         return await self.client.perform(calls.tracks(self.session_id))
 
     async def propagate(self, *, masks: bool = True, **which: Unpack[Range]) -> AsyncGenerator[PropagatedFrame, None]:
-        """Yield frames as they are computed. Leaving the loop cancels the rest; a broken connection is taken up again.
+        """Yield frames as they are computed. Leaving the loop cancels the rest; after a broken connection it resumes.
 
-        After a `break` the event loop closes the generator when it gets to it; `contextlib.aclosing` does it at once.
+        After a `break` the event loop closes the generator at some later time; `contextlib.aclosing` does it at once.
         masks: False leaves the masks with the service. Raises Cancelled where someone else cancelled.
         """
         stream = PropagationStream(self.session_id, which, masks=masks, max_wait_s=self.client.max_wait_s)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Generic, Literal, SupportsIndex, TypedDict, TypeVar, cast
+from typing import Any, Generic, Literal, SupportsIndex, TypedDict, TypeVar, cast
 
 import httpx
 from numpy.typing import NDArray
@@ -16,11 +14,11 @@ from sam_service.client import results
 from sam_service.client.addresses import origin_of, through_proxy
 from sam_service.client.errors import ServiceFailed, raise_for
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, SessionState, Track
+from sam_service.client.uploads import Video, opened
 from sam_service.client.values import Tensor, plain, prompt_fields
 from sam_service.export.formats import FormatName
 
 T = TypeVar("T")
-Video = str | os.PathLike[str] | IO[bytes]
 Direction = Literal["forward", "backward", "both"]
 Numbers = Sequence[Any] | NDArray[Any] | Tensor
 Id = SupportsIndex
@@ -28,12 +26,14 @@ ExportFormat = FormatName
 
 
 class OpenOptions(TypedDict, total=False):
-    """How a video is opened. start_frame, max_frames, frame_stride: frames of the file; image_size: pixels."""
+    """How a video is opened. start_frame, max_frames, frame_stride: frames of the file; image_size: pixels; fps: frames a
+    second of a clip of pictures, 24 if absent."""
 
-    start_frame: int
-    max_frames: int
-    frame_stride: int
-    image_size: int
+    start_frame: Id
+    max_frames: Id
+    frame_stride: Id
+    image_size: Id
+    fps: float
 
 
 class Prompt(TypedDict, total=False):
@@ -103,18 +103,14 @@ class Call(Generic[T]):
 
     @contextlib.contextmanager
     def arguments(self) -> Iterator[dict[str, Any]]:
-        """What httpx's `build_request` takes; a video's file is open meanwhile. Raises OSError."""
+        """What httpx's `build_request` takes; a video's file is open meanwhile. Raises OSError, InvalidArgument."""
         arguments: dict[str, Any] = {"json": plain(self.json), "params": plain(self.params), "headers": self.headers,
                                      "data": self.form}
         if self.video is None:
             yield arguments
-        elif isinstance(self.video, str | os.PathLike):
-            path = Path(self.video)
-            with path.open("rb") as file:
-                yield arguments | {"files": {"file": (path.name, file)}}
-        else:
-            name = Path(str(getattr(self.video, "name", "video"))).name
-            yield arguments | {"files": {"file": (name, self.video)}}
+            return
+        with opened(self.video) as named_file:
+            yield arguments | {"files": {"file": named_file}}
 
     def result(self, response: httpx.Response) -> T:
         """What the answer, whose body was read, means. Raises ApiError, ServiceFailed where it is not of this service."""

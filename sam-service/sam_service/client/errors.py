@@ -8,7 +8,7 @@
         ├── InvalidRequest      a value is wrong; `fields` names it (400, 405, 413, 415, 422)
         ├── Unauthorized        the API key is missing or wrong (401)
         ├── NotFound            no such session, object, frame, mask or job (404)
-        │   └── SessionExpired  it was there, and was left alone too long (410)
+        │   └── SessionExpired  it expired, unused for too long (410)
         ├── Conflict            right request, wrong state (409)
         │   └── Cancelled       the propagation was cancelled by someone
         ├── Busy                full for now; `retry_after_s` says when to come back (429, 503)

@@ -1,4 +1,4 @@
-"""A propagation's stream of server-sent events, across connections that break: what to ask and what each line means."""
+"""A propagation's stream of server-sent events, resumed when its connection breaks: what to send, and what each line means."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.3, 3.0
 
 
 class PropagationStream:
-    """One propagation, asked for as often as its connection breaks; `ended` once there is nothing more to ask for.
+    """One propagation, requested again whenever its connection breaks; `ended` once all of it has arrived.
 
-    Each event has an id. With the last one in `Last-Event-ID` the service goes on after it, also after a restart, so no frame
-    is lost or comes twice. max_wait_s: how long a service that is away is waited for.
+    Each event has an id. With the last one in `Last-Event-ID` the service resumes after it, also after a restart, so no frame
+    is lost or comes twice. max_wait_s: how long to wait for a service that does not answer.
     """
 
     def __init__(self, session_id: str, which: Range, *, masks: bool, max_wait_s: float) -> None:

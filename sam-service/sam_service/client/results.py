@@ -1,4 +1,4 @@
-"""What the service's answers become. Masks stay compressed until they are looked at."""
+"""What the service's answers become. Masks stay compressed until they are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ObjectState(TypedDict):
 
 
 class SessionState(TypedDict):
-    """A session as `GET /sessions/{id}` answers it; `docs/api.md` tells each field.
+    """A session as `GET /sessions/{id}` answers it; `docs/api.md` describes each field.
 
     status: extracting, ready or failed; width, height: pixels; expires_at, created_at: seconds since 1970.
     """
@@ -66,8 +66,8 @@ class ObjectMask:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The mask, (H, W) bool, decoded when it is first looked at."""
-        from sam_service.masks.rle import decode_rle  # brings OpenCV, which those who never look do without
+        """The mask, (H, W) bool, decoded when it is first read."""
+        from sam_service.masks.rle import decode_rle  # imports OpenCV, needed for masks only
         if self.rle is None:
             raise ValueError("this answer was asked for without masks")
         return decode_rle(self.rle)

@@ -13,13 +13,14 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from sam_service.client import calls
-from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range, Video
+from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
+from sam_service.client.uploads import Video
 from sam_service.defaults import DEFAULT_URL
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class SamClient:
         return self.perform(calls.call(method, path, json))
 
     def perform(self, call: Call[T], *, max_wait_s: float | None = None) -> T:
-        """Send a call, as often as it is worth it, and return what it answers. max_wait_s: another one for this call."""
+        """Send a call, again where that may help, and return its answer. max_wait_s: another limit for this call."""
         return call.result(self._send(call, self.max_wait_s if max_wait_s is None else max_wait_s, stream=False))
 
     @contextlib.contextmanager
@@ -88,7 +89,10 @@ class SamClient:
         return self.perform(calls.health())
 
     def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> VideoSession:
-        """Upload a video, a path or a binary file, and open it. The session is deleted when its `with` ends."""
+        """Upload a video and open it; the session is deleted when its `with` ends.
+
+        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, in natural order) or a list of their paths.
+        """
         return VideoSession(self, self.perform(calls.initialize(video, options)))
 
     def initialize_on_server(self, video_path: str, **options: Unpack[OpenOptions]) -> VideoSession:
@@ -138,7 +142,7 @@ class VideoSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to tell
+        with contextlib.suppress(*((SamError,) if error is not None else ())):  # the first error is the one to raise
             if self.delete_at_exit:
                 self.delete()
             elif self._propagating:
@@ -181,7 +185,7 @@ class VideoSession:
         return self.client.perform(calls.tracks(self.session_id))
 
     def propagate(self, *, masks: bool = True, **which: Unpack[Range]) -> Generator[PropagatedFrame, None, None]:
-        """Yield frames as they are computed. Leaving the loop cancels the rest; a broken connection is taken up again.
+        """Yield frames as they are computed. Leaving the loop cancels the rest; after a broken connection it resumes.
 
         masks: False leaves the masks with the service. Raises Cancelled where someone else cancelled.
         """

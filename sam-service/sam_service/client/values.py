@@ -1,7 +1,7 @@
 """What callers hand over becomes what JSON holds: NumPy arrays and scalars, tensors and lists; a mask becomes a PNG.
 
 Tensors of torch are recognised by their methods, so torch is never imported. What is not a number, a point or a mask is refused
-here, with the name of the argument: sent on, it would be a prompt that nobody meant.
+here, with the name of the argument: the service would read it as another prompt than the caller's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def mask_base64(mask: Any) -> str:
     if isinstance(mask, str):
         return mask
     pixels = mask_pixels(mask)
-    from sam_service.masks.png import encode_png, to_base64  # brings OpenCV
+    from sam_service.masks.png import encode_png, to_base64  # imports OpenCV
     return to_base64(encode_png(pixels))
 
 

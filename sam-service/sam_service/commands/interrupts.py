@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def deferred_interrupt() -> Iterator[None]:
-    """Let what is inside end before a Ctrl-C is raised, so that what is on disk and what is told of it agree.
+    """Let what is inside end before a Ctrl-C is raised, so that the files on disk and the report agree.
 
     Off the main thread, where Python raises none, it does nothing.
 

@@ -17,11 +17,11 @@ BOX = re.compile(rf"(?:(\d+):)?({NUMBER}),({NUMBER}),({NUMBER}),({NUMBER})(?:@(\
 NAME = re.compile(r"(\d+)=(.+)")
 
 GRAMMAR = """prompts:
-  --point [OBJECT:][-]X,Y[@FRAME]      a click; with a minus, a click beside the object
+  --point [OBJECT:][-]X,Y[@FRAME]      a click; with a minus, one that is not the object
   --box   [OBJECT:]X0,Y0,X1,Y1[@FRAME]
   OBJECT is a number, 1 if absent; FRAME counts from 0, that of --at if absent. Coordinates are pixels of the
   session's frames (of the video, unless it is wider or taller than 1920), or with --normalized fractions of them.
-  The same object may be prompted on several frames. Without OBJECT write --point=-X,Y for a click beside it.
+  The same object may be prompted on several frames. Without OBJECT write --point=-X,Y for a click that is not it.
 """
 
 

@@ -66,7 +66,7 @@ def _computed(options: SegmentOptions, report: Report) -> str:
 
 
 def _run(options: SegmentOptions, terminal: Terminal, report: Report) -> None:
-    if not options.video.is_file():
+    if not options.video.exists():
         raise FileNotFoundError(f"there is no file {options.video}")
     options.out.mkdir(parents=True, exist_ok=True)
     with connected(options.url, options.settings) as client:

@@ -62,7 +62,7 @@ class _Sink(io.RawIOBase):
 
 def safe_name(name: str, default: str) -> str:
     """A name as one part of a path: without separators, control characters, names that a system reserves, or leading
-    dots; at most 60 characters. `default` where nothing is left."""
+    dots; at most 60 characters. `default` where nothing remains."""
     printable = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", name))
     cleaned = sanitize_filename(printable, replacement_text="_", platform="universal")
     return cleaned.strip(" .")[:MAX_NAME_CHARS].strip(" .") or default

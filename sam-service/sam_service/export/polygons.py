@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sam_service.masks.polygons import mask_to_polygons
 
 Ring = NDArray[Any]
-MAX_COMPARED = 512
+MAX_COMPARED = 512  # points of a ring that are tried for the shortest bridge
+MAX_BRIDGED = 100  # rings; with more, as of noise, finding the shortest bridges takes too long
 
 
 def one_polygon(mask: NDArray[np.bool_]) -> list[float]:
@@ -26,13 +27,26 @@ def one_polygon(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def joined(rings: Sequence[Ring]) -> Ring:
-    """One ring (N, 2) that walks all `rings`, going over to each at the point that is nearest to it and coming back there."""
+    """One ring (N, 2) that walks all `rings`, going over to each and coming back the same way: at the nearest points, or, where
+    there are very many, from each to the next."""
+    if len(rings) > MAX_BRIDGED:
+        return _chained(rings)
     whole, *others = sorted(rings, key=len, reverse=True)
     for ring in others:
         here, there = _nearest(whole, ring)
         detour = np.concatenate((ring[there:], ring[: there + 1]))
         whole = np.concatenate((whole[: here + 1], detour, whole[here:]))
     return whole
+
+
+def _chained(rings: Sequence[Ring]) -> Ring:
+    """Each ring in turn, from first point to first point, to and fro in bands across the picture; then back along them."""
+    starts = np.array([ring[0] for ring in rings])
+    band = max(1.0, float(np.sqrt(np.prod(np.ptp(starts, axis=0) + 1) / len(rings))))
+    row = (starts[:, 1] // band).astype(np.int64)
+    order = np.lexsort((np.where(row % 2, -starts[:, 0], starts[:, 0]), row))
+    loops = [piece for number in order for piece in (rings[number], rings[number][:1])]
+    return np.concatenate((*loops, starts[order[::-1]][1:]))
 
 
 def _nearest(a: Ring, b: Ring) -> tuple[int, int]:
