@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sam_service.client import SamClient, VideoSession
-from sam_service.demo_clip import render_clip
-from sam_service.local import local_service
-from sam_service.settings import Settings
-from sam_service.video.decoder import prepare_decoder
+from sam_service.core.threads import apply_threads
 
-from tests.support import settings
+apply_threads()  # before torch is imported: workers side by side must not spin
+
+from sam_service.client import SamClient, VideoSession  # noqa: E402
+from sam_service.demo_clip import render_clip  # noqa: E402
+from sam_service.local import local_service  # noqa: E402
+from sam_service.settings import Settings  # noqa: E402
+from sam_service.video.decoder import prepare_decoder  # noqa: E402
+
+from tests.support import settings  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

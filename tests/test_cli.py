@@ -263,7 +263,7 @@ def test_a_mark_at_the_beginning_of_a_dotenv_file_hides_no_option(tmp_path: Path
     (tmp_path / ".env").write_bytes("PORT=8123\n".encode("utf-8-sig"))
     monkeypatch.chdir(tmp_path)
     check_dotenv()
-    assert Settings().port == 8123
+    assert Settings().port == 8123  # type: ignore[call-arg]
 
 
 def test_demo_chooses_a_point_that_moves(tmp_path: Path, clip: Path) -> None:

@@ -27,7 +27,8 @@ def fix_uids(path: Path) -> None:
 
 
 def _uids(head: bytes) -> list[bytes]:
-    found, at = [], head.find(_TRACK_UID)
+    found: list[bytes] = []
+    at = head.find(_TRACK_UID)
     while at >= 0 and len(found) < 8:
         found.append(head[at + 3:at + 11])
         at = head.find(_TRACK_UID, at + 11)
