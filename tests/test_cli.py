@@ -266,6 +266,15 @@ def test_a_mark_at_the_beginning_of_a_dotenv_file_hides_no_option(tmp_path: Path
     assert Settings().port == 8123  # type: ignore[call-arg]
 
 
+def test_bench_measures_what_is_here_and_says_what_is_not(tmp_path: Path) -> None:
+    done = command("bench", "--frames", "2", "--json", "--size", "nano", "--size", "tiny", cwd=tmp_path, HF_HOME=str(tmp_path))
+    report = json.loads(done.stdout)
+    plain, _, missing = report["runs"]
+    assert done.returncode == 0 and plain["error"] is None
+    assert plain["mode"]["exact"] and plain["frame_s"] > 0 and plain["peak_mib"] > 100 and "CPUs usable" in report["machine"]
+    assert "models pull tiny" in missing["error"]
+
+
 def test_demo_chooses_a_point_that_moves(tmp_path: Path, clip: Path) -> None:
     done = command("demo", "--video", clip, "--max-frames", "10", "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

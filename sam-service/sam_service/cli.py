@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OK
     try:
         run = {"serve": _serve, "segment": _segment, "demo": _demo, "models": _models, "sessions": _sessions,
-               "doctor": _doctor}[options.command]
+               "doctor": _doctor, "bench": _bench}[options.command]
         return int(run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -89,6 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="say what this machine offers the service, and what is wrong", epilog=TABLE,
                                  formatter_class=layout)
     doctor.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    bench = commands.add_parser("bench", help="measure the models that are on this machine", epilog=TABLE,
+                                formatter_class=layout,
+                                description="Measure each model whose weights are on this machine, in each mode that it has: "
+                                            "what it takes to encode a frame, to answer a click and to track on to a frame, "
+                                            "and the peak of memory. Each is measured in a process of its own.")
+    bench.add_argument("--size", action="append", choices=list(SIZES), help="this size only; repeatable")
+    bench.add_argument("--frames", type=_count, default=12, metavar="N", help="track N frames of the made-up clip (default 12)")
+    bench.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    bench.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     for command in (serve, segment, demo, doctor):
         command.add_argument("--model-size", choices=list(SIZES))
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
@@ -294,6 +303,12 @@ def _models(options: argparse.Namespace) -> int:
         return list_models(settings, as_json=options.json)
     return pull_models(settings, list(dict.fromkeys(options.sizes)), revision=options.revision, sha256=options.sha256,
                        as_json=options.json)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    settings = _settings(options, log_level="error")
+    from sam_service.commands.bench import run_bench
+    return run_bench(settings, options.size, device=options.device, frames=max(2, options.frames), as_json=options.json)
 
 
 def _sessions(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,18 +17,24 @@ CLICK = (150.0, 200.0)
 
 def render_clip(path: Path, seed: int = 7) -> Path:
     """Write the clip as MPEG-4 and return its path. Raises OSError where it cannot be written."""
-    rng = np.random.default_rng(seed)
-    ground = _ground(rng)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     if not writer.isOpened():
         raise OSError(f"cannot write the clip {path}")
+    for image in draw_frames(seed):
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def draw_frames(seed: int = 7) -> Iterator[NDArray[np.uint8]]:
+    """The clip's FRAMES pictures, (HEIGHT, WIDTH, 3) BGR."""
+    rng = np.random.default_rng(seed)
+    ground = _ground(rng)
     for index in range(FRAMES):
         image = ground[20 + index // 3: 20 + index // 3 + HEIGHT, index: index + WIDTH].copy()
         _draw_ball(image, *ball_centre(index), index * 0.09)
         noise = rng.normal(0, 3, image.shape)
-        writer.write((image + noise).clip(0, 255).astype(np.uint8))
-    writer.release()
-    return path
+        yield (image + noise).clip(0, 255).astype(np.uint8)
 
 
 def ball_centre(index: int) -> tuple[float, float]:
