@@ -58,7 +58,7 @@ class Client:
 
 def test_16_clients_at_once(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.mp4", FRAMES)
-    with server(tmp_path / "data", SAM2_VIDEO_DIR=str(tmp_path), MAX_SESSIONS="8", MAX_QUEUED_STEPS="4") as service:
+    with server(tmp_path / "data", SAM2_VIDEO_DIR=str(tmp_path), MAX_SESSIONS="8", MAX_QUEUED_STEPS="2") as service:
         clients = [Client(service.url, number) for number in range(CLIENTS)]
         threads = [threading.Thread(target=client.work) for client in clients]
         for thread in threads:
@@ -69,8 +69,7 @@ def test_16_clients_at_once(tmp_path: Path) -> None:
             if client.failure is not None:
                 raise client.failure
         refused = sum((client.refused for client in clients), Counter[tuple[int, str]]())
-        assert refused[429, "too_many_sessions"] > 0
-        assert refused.keys() <= {(429, "too_many_sessions"), (503, "queue_full")}
+        assert refused.keys() == {(429, "too_many_sessions"), (503, "queue_full")}
         alone = [Client(service.url, number) for number in range(len(CLICKS))]
         for client in alone:
             client.work()
