@@ -17,7 +17,7 @@ from sam_service.connection import Gate
 from sam_service.local import local_service
 
 from tests.clips import write_video
-from tests.fuzz.wire import ANSWER_TIMEOUT_S, connect, exchange, request
+from tests.fuzz.wire import ANSWER_TIMEOUT_S, connect, exchange, request, reset
 from tests.reliability.servers import DESCRIPTORS, Server, server
 from tests.support import settings
 
@@ -130,6 +130,16 @@ def test_a_client_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPat
             while time.monotonic() < deadline:
                 connection.sendall(b"\r\n")
                 time.sleep(0.02)
+
+
+def test_clients_that_leave_in_mid_answer_are_not_logged(small: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        connection = connect(small)
+        connection.sendall(request("GET /docs/swagger-ui-bundle.js", {}) * 10)
+        connection.recv(1)
+        reset(connection)
+    assert httpx.get(f"{small}/health", timeout=20).status_code == 200
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_refused_websockets_give_way(small: str) -> None:

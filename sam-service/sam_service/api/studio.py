@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -80,3 +81,4 @@ async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
     """A file in pieces, so that a client that does not read holds only one of them."""
     for at in range(0, len(data), PIECE_BYTES):
         yield memoryview(data)[at:at + PIECE_BYTES]
+        await asyncio.sleep(0)  # a client that has left is noticed between two pieces
