@@ -21,6 +21,12 @@ HEAD_TIMEOUT_S = 30.0
 """How long a connection may take to send a request's head, the first one or a later one."""
 STALLED_S = 5.0
 """A client that reads nothing for so long may lose its connection where others need it."""
+UNREAD_S = 60.0
+"""A client that reads nothing for so long loses its connection."""
+MAX_LINES = 256
+"""Lines of a head, for each of which a parser needs its time."""
+MAX_SMALL_CHUNKS, SMALL_BYTES = 2048, 16
+"""So many chunks of a body may have less than so many bytes each, on the average."""
 _LENGTHS = re.compile(rb"^content-length[ \t]*:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _TRANSFER = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -41,9 +47,13 @@ class Gate:
             victim = next(iter(self.waiting), None)
             if victim is None:
                 victim = next((one for one, since in self.stalled.items() if now - since > STALLED_S), None)
-            if victim is None:
+            if victim is not None:
+                victim.hang_up()
+            elif (closing := next((one for one in open_connections if getattr(one, "close_sent", False)), None)) is not None:
+                open_connections.discard(closing)  # a WebSocket that was refused, whose client does not hang up
+                closing.transport.abort()
+            else:
                 return False
-            victim.hang_up()
         return True
 
     def leave(self, connection: Connection) -> None:
@@ -53,20 +63,34 @@ class Gate:
 
 
 class _Reader(h11.Connection):
-    """h11, which also refuses heads whose length can be read in two ways: a proxy may have read the other one."""
+    """h11, which also refuses heads whose length can be read in two ways, since a proxy may have read the other one, and what
+    costs far more time to read than to send."""
+
+    _searched = _chunks = _chunk_bytes = 0
 
     def next_event(self) -> Any:
         """The next event. Raises RemoteProtocolError."""
         if self.their_state is h11.IDLE:
             received = self.trailing_data[0]
-            end = _HEAD_END.search(received)
+            end = _HEAD_END.search(received, max(0, self._searched - len(b"\r\n\r")))
+            self._searched = len(received)
             if end is not None:
+                self._searched = self._chunks = self._chunk_bytes = 0
                 _check_head(received[:end.start() + 1])
-        return super().next_event()
+        event = super().next_event()
+        if isinstance(event, h11.Data) and event.chunk_start:
+            self._chunks += 1
+            self._chunk_bytes += len(event.data)
+            if self._chunks > MAX_SMALL_CHUNKS and self._chunk_bytes < SMALL_BYTES * self._chunks:
+                raise h11.RemoteProtocolError("the body comes in too many small chunks")
+        return event
 
 
 def _check_head(head: bytes) -> None:
-    """Raise RemoteProtocolError for a head that says its body's length twice, in two ways, or over several lines."""
+    """Raise RemoteProtocolError for a head of many lines, and for one that says its body's length twice, in two ways, or over
+    several lines."""
+    if head.count(b"\n") > MAX_LINES:
+        raise h11.RemoteProtocolError("too many headers", error_status_hint=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     lengths = _LENGTHS.findall(head)
     if len(lengths) > 1 or any(not length.isdigit() for length in lengths):
         raise h11.RemoteProtocolError("Content-Length has to be one number")
@@ -92,6 +116,7 @@ class Connection(H11Protocol):
         self.conn = _Reader(h11.SERVER, self.config.h11_max_incomplete_event_size or 16 << 10)
         self._refused: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first request, or refuse the client where there is no room."""
@@ -127,11 +152,14 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as the answer is made."""
         self._gate.stalled.setdefault(self, self.loop.time())
+        self._watch_reader(0)
         super().pause_writing()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._gate.stalled.pop(self, None)
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -151,6 +179,8 @@ class Connection(H11Protocol):
         """Let go of the timers with the connection."""
         if self._refused is not None:
             self._refused.cancel()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
         self._stop_waiting()
         self._gate.leave(self)
         super().connection_lost(exc)
@@ -187,9 +217,19 @@ class Connection(H11Protocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _watch_reader(self, unread: int) -> None:
+        """Hang up where the client has read nothing since `unread` bytes were waiting for it; else look again later."""
+        waiting = self.transport.get_write_buffer_size()
+        if unread and waiting >= unread:
+            self.hang_up()
+        else:
+            self._unread_timer = self.loop.call_later(UNREAD_S, self._watch_reader, waiting)
+
     def _head_is_late(self) -> None:
         if self.conn.trailing_data[0] and self.conn.our_state is h11.IDLE:
             self._refuse(TooSlow(f"the request's head did not come within {HEAD_TIMEOUT_S:.0f} s"))
+        elif self.transport.get_write_buffer_size():  # the client does not read: a close would wait for it
+            self.hang_up()
         else:
             self.transport.close()
 

@@ -176,7 +176,8 @@ PATHS = [
     _video_path("backslashes", "..\\..\\etc\\passwd", 404),
     _video_path("NUL", "clip.mp4\0.txt", 422),
     Case("path: half a surrogate", lambda target: target.json(b'{"video_path": "\\ud800.mp4"}', "/initialize"), (400, 422)),
-    _video_path("100 000 characters", "a" * 100_000, 422),
+    _video_path("100 000 characters", "a" * 100_000, 413),
+    _video_path("5000 characters", "a" * 5000, 422),
     _video_path("a name of 1000 characters", "a" * 1000, 422),
     _video_path("concat protocol", "concat:/etc/passwd|/etc/hosts", 404),
     _video_path("subfile protocol", "subfile,,start,0,end,9,,:/etc/passwd", 404),
@@ -222,6 +223,10 @@ PROMPTS = [
     _prompt("PNG of 8192 x 8192 zeros", (413, 422), mask=to_base64(files.png(8192, 8192))),
     _prompt("PNG that breaks off", (422,), mask=to_base64(files.png(160, 120)[:-20])),
     _prompt("PNG with one row of many", (422,), mask=to_base64(files.png(160, 120, rows=1))),
+    _prompt("labels of three objects as a mask", (422,), mask=to_base64(files.picture("PNG", labels=True))),
+    _prompt("a photograph as a mask", (422,), mask=to_base64(files.picture("JPEG"))),
+    _prompt("half a JPEG as a mask", (422,), mask=to_base64(files.picture("JPEG")[:-300])),
+    _prompt("JPEG of 65535 x 65535 by its header", (413,), mask=to_base64(files.picture("JPEG", claimed=65535))),
     _prompt("text as a mask", (422,), mask="A" * 40_000),
     _prompt("RLE garbage as a mask", (422,), mask={"size": [1 << 40, -1], "counts": "\x7f" * 1000}),
     _prompt("not a number", (422,), points=[[float("nan"), 1]]),
@@ -252,6 +257,10 @@ FORMS = [
         b"--x\r\nContent-Type: text/plain\r\n\r\na\r\n--x--\r\n"), (422,), "invalid_multipart"),
     Case("form: a file name that climbs", lambda target: target.form(
         _FILE_PART.replace(b"a.mp4", b"../../../tmp/a.mp4") + b"a\r\n--x--\r\n"), (415,)),
+    Case("form: a file name of control characters", lambda target: target.form(_FILE_PART.replace(
+        b'filename="a.mp4"', b"filename*=UTF-8''%00%0D%0A%1B%E2%80%AE.mp4") + b"a\r\n--x--\r\n"), (415,)),
+    Case("form: a file name that is no UTF-8", lambda target: target.form(
+        _FILE_PART.replace(b"a.mp4", b"caf\xe9.mp4") + b"a\r\n--x--\r\n"), (415,)),
     Case("form: 100 GB announced", lambda target: target.raw(
         b"POST /initialize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         b"Content-Length: 100000000000\r\n\r\n" + _FILE_PART), (413,)),
@@ -271,6 +280,12 @@ PROTOCOL = [
          "invalid_http"),
     Case("http: a length over two lines", lambda target: target.raw(_HEAD + b"Content-Length: 2\r\n ,2\r\n\r\n{}"), (400,),
          "invalid_http"),
+    Case("http: 20 000 chunks of a byte", lambda target: target.raw(
+        _HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 20_000), (400,), "invalid_http"),
+    Case("http: chunks in HTTP/1.0", lambda target: target.raw(
+        _HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), (400,), "invalid_http"),
+    Case("http: 300 headers of a byte", lambda target: target.raw(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"".join(
+        b"X%d: a\r\n" % n for n in range(300)) + b"\r\n"), (431,), "head_too_large"),
     Case("http: a chunk of 2**64 bytes", lambda target: target.raw(
         _HEAD + b"Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n{}"), (0, 400)),
     Case("http: no HTTP", lambda target: target.raw(bytes(range(256)) * 10), (400,), "invalid_http"),

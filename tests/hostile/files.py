@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import zlib
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from tests import clips
 
@@ -131,3 +135,16 @@ def png(width: int, height: int, *, rows: int | None = None) -> bytes:
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", body), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+
+
+def picture(form: str, *, labels: bool = False, claimed: int | None = None) -> bytes:
+    """A picture of 160 x 120 that is no mask: grey in all shades, or three `labels`. claimed: the side in its header."""
+    rows, columns = np.mgrid[:120, :160]
+    pixels = columns // 54 if labels else (columns + rows) * 255 // 279
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, form)
+    data = bytearray(buffer.getvalue())
+    if claimed is not None:
+        at = data.index(b"\xff\xc0") + 5
+        data[at:at + 4] = claimed.to_bytes(2, "big") * 2
+    return bytes(data)

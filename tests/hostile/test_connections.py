@@ -17,7 +17,7 @@ from sam_service.connection import Gate
 from sam_service.local import local_service
 
 from tests.clips import write_video
-from tests.fuzz.wire import connect, request
+from tests.fuzz.wire import ANSWER_TIMEOUT_S, connect, exchange, request, reset
 from tests.reliability.servers import DESCRIPTORS, Server, server
 from tests.support import settings
 
@@ -109,6 +109,65 @@ def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyP
                     received += chunk
             assert received.startswith(b"HTTP/1.1 408 ") if sent else not received
             assert not sent or b'"code":"too_slow"' in received
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[str]:
+    with local_service(settings(sam2_image_size=128, max_connections=8)) as url:
+        yield url
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, small: str) -> None:
+    assert connections.UNREAD_S == 60.0
+    monkeypatch.setattr(connections, "UNREAD_S", 0.1)
+    host, port = small.removeprefix("http://").split(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        connection.sendall(request("GET /docs/swagger-ui-bundle.js", {}) * 10)
+        deadline = time.monotonic() + 20
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < deadline:
+                connection.sendall(b"\r\n")
+                time.sleep(0.02)
+
+
+def test_clients_that_leave_in_mid_answer_are_not_logged(small: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        connection = connect(small)
+        connection.sendall(request("GET /docs/swagger-ui-bundle.js", {}) * 10)
+        connection.recv(1)
+        reset(connection)
+    assert httpx.get(f"{small}/health", timeout=20).status_code == 200
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+def test_refused_websockets_give_way(small: str) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            one = stack.enter_context(connect(small))
+            one.sendall(request("GET /sessions/none/events", upgrade))
+            received = b""
+            while (4404).to_bytes(2, "big") not in received:  # the code of the frame that closes; it is not answered
+                received += one.recv(4096)
+        assert httpx.get(f"{small}/health", timeout=20).status_code == 200
+
+
+def test_a_body_in_tiny_chunks_is_refused(small: str) -> None:
+    head = request("POST /add-object", {"Content-Type": "application/json", "Transfer-Encoding": "chunked",
+                                        "Connection": "close"})
+    statuses, received = exchange(small, head + b"1\r\n \r\n" * 20_000 + b"0\r\n\r\n")
+    assert statuses == [400] and b"too many small chunks" in received
+    statuses, received = exchange(small, head + b"1\r\n \r\n" * 1000 + b"0\r\n\r\n", patience_s=ANSWER_TIMEOUT_S)
+    assert statuses == [400] and b"invalid_json" in received  # read, and found to be blank
+
+
+def test_a_head_of_many_lines_is_refused(small: str) -> None:
+    for count, status in ((240, 200), (300, 431)):
+        statuses, _ = exchange(small, request("GET /health", {f"X-{n}": "a" for n in range(count)} | {"Connection": "close"}))
+        assert statuses == [status]
 
 
 def test_what_cannot_be_accepted_is_logged_once_a_second(caplog: pytest.LogCaptureFixture) -> None:

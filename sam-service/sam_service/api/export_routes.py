@@ -60,8 +60,12 @@ async def export(session_id: SessionPath, query: Annotated[ExportQuery, Query()]
             return StreamingResponse(_nothing(), media_type=started.media_type, headers=headers)
         if wanted is not None:
             whole = await started.spool(request.is_disconnected)
-            started.close()
-            return _part_of(whole, wanted, started.media_type, headers)
+
+            def close() -> None:  # it counts among the exports until its file is gone
+                whole.close()
+                started.close()
+
+            return _part_of(whole, wanted, started.media_type, headers, close)
         await started.begin(request.is_disconnected)
     except BaseException:
         started.close()
@@ -85,15 +89,15 @@ class ClosingResponse(StreamingResponse):
 
 
 def _part_of(whole: IO[bytes], wanted: tuple[int | None, int | None], media_type: str,
-             headers: dict[str, str]) -> StreamingResponse:
-    """The answer with a part of a file, which it closes. Raises RangeNotSatisfiable."""
+             headers: dict[str, str], close: Callable[[], None]) -> StreamingResponse:
+    """The answer with a part of a file, which calls `close` at its end. Raises RangeNotSatisfiable, and has called it then."""
     size = whole.seek(0, os.SEEK_END)
     part = within(wanted, size)
     if part is None:
-        whole.close()
+        close()
         raise RangeNotSatisfiable(f"the file has {size} bytes", field="range", size=size)
     headers |= {"Content-Range": f"bytes {part.start}-{part.stop - 1}/{size}", "Content-Length": str(len(part))}
-    return ClosingResponse(_slices(whole, part), whole.close, 206, media_type, headers)
+    return ClosingResponse(_slices(whole, part), close, 206, media_type, headers)
 
 
 async def _slices(whole: IO[bytes], part: range) -> AsyncIterator[bytes]:

@@ -158,7 +158,8 @@ class Guard:
 
 def head_too_large() -> HeadTooLarge:
     """What a request is told whose head is over the limit. The server refuses it so too, where it comes in several pieces."""
-    return HeadTooLarge(f"the request line with its URL, and the headers, may have {MAX_HEAD_BYTES >> 10} KiB together")
+    return HeadTooLarge(f"the request line with its URL, and the headers, may have {MAX_HEAD_BYTES >> 10} KiB together, and "
+                        "256 lines")
 
 
 def _head_bytes(scope: Scope) -> int:

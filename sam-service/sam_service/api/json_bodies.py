@@ -15,7 +15,7 @@ from sam_service.errors import TooLarge
 
 INLINE_BYTES = 64 << 10
 """What a JSON body may have that brings no mask, and what the event loop parses itself."""
-OUTLINE_BYTES = 1 << 20
+OUTLINE_BYTES = 384 << 10
 """What a body that may bring a mask may have outside of its strings."""
 ESCAPED_SHARE = 8  # one byte in eight of a long string may be an escape, such as the slashes that some write as \/
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from sam_service.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
+PIECE_BYTES = 64 << 10
 
 MEDIA_TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8",
                "svg": "image/svg+xml"}
@@ -68,4 +71,14 @@ def answer(request: Request, found: Asset, policy: str) -> Response:
     headers = {**HEADERS, "Content-Security-Policy": policy, "ETag": found.etag}
     if found.etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
-    return Response(found.data, media_type=found.media_type, headers=headers)
+    if len(found.data) <= PIECE_BYTES:
+        return Response(found.data, media_type=found.media_type, headers=headers)
+    headers["Content-Length"] = str(len(found.data))
+    return StreamingResponse(_pieces(found.data), media_type=found.media_type, headers=headers)
+
+
+async def _pieces(data: bytes) -> AsyncIterator[memoryview]:
+    """A file in pieces, so that a client that does not read holds only one of them."""
+    for at in range(0, len(data), PIECE_BYTES):
+        yield memoryview(data)[at:at + PIECE_BYTES]
+        await asyncio.sleep(0)  # a client that has left is noticed between two pieces
