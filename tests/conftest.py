@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ def clean_environment() -> Iterator[None]:
     saved = {name: os.environ.pop(name) for name in names}
     yield
     os.environ.update(saved)
+    for thread in threading.enumerate():  # of services that were stopped while they loaded: torch must not be cut off at exit
+        if thread.name == "device":
+            thread.join(60)
 
 
 @pytest.fixture(scope="session")
