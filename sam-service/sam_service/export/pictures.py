@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.errors import Conflict, EngineError, NotAVideo, NotFound
+from sam_service.errors import CapacityError, Conflict, EngineError, NotAVideo, NotFound
 from sam_service.video.decoder import Decoder
 from sam_service.video.frames import FrameStore
 
@@ -28,12 +28,18 @@ class Pictures(Protocol):
     def jpeg(self, index: int) -> bytes:
         """The frame as JPEG."""
 
+    def cancel(self) -> None:
+        """End the reading now, from any thread; a call that waits for a picture raises."""
+
 
 class SessionPictures:
     """The session's frames, byte for byte as the network and the page get them."""
 
     def __init__(self, frames: FrameStore) -> None:
         self.read, self.jpeg = frames.read, frames.jpeg
+
+    def cancel(self) -> None:
+        """Does nothing: a frame is read in a moment."""
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +60,7 @@ class SourcePictures:
         self._source_index = source_index
         self._next = 0
         self._decoder: Decoder | None = None
+        self._cancelled = False
 
     def __enter__(self) -> Self:
         return self
@@ -62,11 +69,17 @@ class SourcePictures:
         if self._decoder is not None:
             self._decoder.close()
 
+    def cancel(self) -> None:
+        """End the decoding now, from any thread; a call that waits for a picture raises."""
+        self._cancelled = True
+
     def read(self, index: int) -> Image:
         """The frame as RGB, uint8 (H, W, 3)."""
         decoder = self._decoder = self._decoder or self._opened()
         wanted = self._source_index(index)
         while self._next <= wanted:
+            if self._cancelled:
+                raise CapacityError("the decoding was cancelled", code="export_cancelled")
             if not decoder.grab():
                 raise _gone(f"the source video ends before frame {index}")
             self._next += 1

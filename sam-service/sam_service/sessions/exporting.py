@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +20,7 @@ from sam_service import __version__
 from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound, NotReady
 from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, OptionName, file_name, formats_with
-from sam_service.export.pictures import SessionPictures, SourcePictures
+from sam_service.export.pictures import Pictures, SessionPictures, SourcePictures
 from sam_service.sessions.events import ExportProgress
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
@@ -27,7 +29,7 @@ from sam_service.sessions.store import MaskSnapshot
 MAX_EXPORTS = 16
 THREADS = 2
 MAX_FEATHER_PX = 100.0
-TELL_INTERVAL_S = 0.2
+PROGRESS_INTERVAL_S, GONE_INTERVAL_S = 0.2, 0.5
 State = Literal["running", "done", "failed", "cancelled"]
 
 
@@ -51,7 +53,7 @@ class Exporting:
     def __init__(self, sessions: SessionService) -> None:
         self.sessions = sessions
         self.threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="export")
-        self.running = 0
+        self.open: set[Export] = set()
         self.stopping = False
 
     async def start(self, session_id: str, request: ExportRequest) -> Export:
@@ -68,14 +70,16 @@ class Exporting:
         for object_id in chosen:
             session.require_object(object_id, "object_ids")
         first, last = await self._range(session, request)
-        if self.running >= MAX_EXPORTS:
+        if len(self.open) >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
         snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
         return Export(self, session, request, _clip(session, request, chosen, first, last, snapshot), snapshot)
 
     def begin_stop(self) -> None:
-        """End all exports at their next piece: the process is about to end."""
+        """End all exports, also the decoding of a picture in work: the process is about to end."""
         self.stopping = True
+        for export in self.open:
+            export.cancel_reading()
 
     def close(self) -> None:
         """Wait for the pieces in work; no more are made."""
@@ -110,29 +114,28 @@ class Export:
         self._exporting, self._session, self._format = exporting, session, request.format
         self._request = request
         self._clip, self._snapshot = clip, snapshot
+        self._pictures = clip.open_pictures = _Reading(clip.open_pictures)
         options = Options(request.images, request.feather, request.segmentation)
         self._making: Generator[bytes, None, None] = form.write(clip, options)
         self._one_at_a_time = threading.Lock()
         self._begun = b""
         self._state: State = "running"
         self._closed = False
-        self._told_at = 0.0
-        exporting.running += 1
+        self._published_at = 0.0
+        exporting.open.add(self)
 
     async def begin(self, is_gone: Callable[[], Awaitable[bool]]) -> None:
         """Make the first piece that is not empty. Raises what went wrong, ClientError where `is_gone` says the client is."""
-        self._tell()
+        self._publish_progress()
         while self._state == "running" and not self._begun:
-            self._begun = await self._next()
-            if await is_gone():
-                raise ClientError("the client went away", code="client_gone")
+            self._begun = await self._next_unless(is_gone)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """All pieces, none of them empty, as they are made."""
+    async def pieces(self, is_gone: Callable[[], Awaitable[bool]] | None = None) -> AsyncIterator[bytes]:
+        """All pieces, none of them empty, as they are made. is_gone: as for `begin`, where nobody else notices that."""
         yield self._begun
         self._begun = b""
         while self._state == "running":
-            piece = await self._next()
+            piece = await (self._next() if is_gone is None else self._next_unless(is_gone))
             if piece:
                 yield piece
 
@@ -147,29 +150,44 @@ class Export:
         await self.begin(is_gone)
         whole = tempfile.TemporaryFile(dir=self._session.folder)  # noqa: SIM115 - it is handed on
         try:
-            async for piece in self.pieces():
+            async for piece in self.pieces(is_gone):
                 self._exporting.sessions.require_room()
                 await asyncio.get_running_loop().run_in_executor(self._exporting.threads, whole.write, piece)
-                if await is_gone():
-                    raise ClientError("the client went away", code="client_gone")
         except BaseException:
             whole.close()
             raise
         return whole
 
     def close(self) -> None:
-        """Stop, and free everything: at once, or when the piece in work is made. May be called twice."""
+        """Stop, and free everything: at once, or when the piece in work is given up. May be called twice."""
         if self._closed:
             return
         self._closed = True
         if self._state == "running":
             self._state = "cancelled"
-        self._tell()
-        self._exporting.running -= 1
+        self._publish_progress()
+        self._exporting.open.discard(self)
+        self.cancel_reading()
         try:
             self._exporting.threads.submit(self._free)
         except RuntimeError:  # the service stops, and its threads have ended
             self._free()
+
+    def cancel_reading(self) -> None:
+        """Give up the picture that is being decoded; the piece in work fails."""
+        self._pictures.cancel()
+
+    async def _next_unless(self, is_gone: Callable[[], Awaitable[bool]]) -> bytes:
+        """The next piece. Raises as `_next`, and ClientError once the client is gone, without waiting for the piece in work."""
+        making = asyncio.ensure_future(self._next())
+        while not making.done():
+            await asyncio.wait({making}, timeout=GONE_INTERVAL_S)
+            if await is_gone():
+                self.cancel_reading()
+                await asyncio.wait({making})
+                making.exception()
+                raise ClientError("the client went away", code="client_gone")
+        return making.result()
 
     async def _next(self) -> bytes:
         """The next piece, maybe empty. Counts as a use of the session; one that was deleted ends the export."""
@@ -183,11 +201,13 @@ class Export:
             self._state = "failed"
             if isinstance(error, FrameUnreadable):
                 sessions.get(session_id)  # deleted while it was read: then there is no such session
+            if self._exporting.stopping:
+                raise NotReady("the service is stopping", code="stopping") from error
             raise
         if piece is None:
             self._state = "done"
-        elif asyncio.get_running_loop().time() - self._told_at >= TELL_INTERVAL_S:
-            self._tell()
+        elif asyncio.get_running_loop().time() - self._published_at >= PROGRESS_INTERVAL_S:
+            self._publish_progress()
         return piece or b""
 
     def _step(self) -> bytes | None:
@@ -208,9 +228,32 @@ class Export:
             finally:
                 self._snapshot.close()
 
-    def _tell(self) -> None:
-        self._told_at = asyncio.get_running_loop().time()
+    def _publish_progress(self) -> None:
+        self._published_at = asyncio.get_running_loop().time()
         self._session.events.publish(ExportProgress(self._format, self._clip.done, self._clip.num_frames, self._state))
+
+
+class _Reading:
+    """Opens an export's pictures, and ends what decodes them from another thread."""
+
+    def __init__(self, open_pictures: Callable[[], AbstractContextManager[Pictures]]) -> None:
+        self._open = open_pictures
+        self._opened: list[Pictures] = []
+        self._cancelled = False
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Pictures]:
+        with self._open() as pictures:
+            self._opened.append(pictures)
+            if self._cancelled:
+                pictures.cancel()
+            yield pictures
+
+    def cancel(self) -> None:
+        """End the reading of a picture now, and of those that are opened later."""
+        self._cancelled = True
+        for pictures in self._opened:
+            pictures.cancel()
 
 
 def _check_options(request: ExportRequest) -> None:
