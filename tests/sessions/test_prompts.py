@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from sam_service.core.prompts import MaskPrompt, PointPrompt
-from sam_service.errors import InvalidPrompt, ServiceError, TooLarge
+from sam_service.errors import InvalidInput, InvalidPrompt, ServiceError, TooLarge
 from sam_service.masks.png import encode_png, to_base64
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
 
@@ -88,3 +89,15 @@ def test_a_mask_of_another_size_is_told_the_right_one(width: int, height: int, k
         check_prompt(PromptInput(mask=to_base64(encode_png(np.ones((height, width), bool)))), 100, 50)
     assert f"{width} x {height}" in refused.value.message and "100 x 50" in refused.value.message
     assert refused.value.field == "mask"
+
+
+def test_a_stored_mask_of_wider_rules_is_not_lost() -> None:
+    labels = np.zeros((50, 100), np.uint8)
+    labels[5:15, 5:15], labels[20:30, 20:30], labels[30:40, 60:90] = 1, 2, 3
+    ok, png = cv2.imencode(".png", labels)
+    assert ok
+    raw = PromptInput(mask=to_base64(png.tobytes()))
+    with pytest.raises(InvalidInput):
+        check_prompt(raw, 100, 50)
+    stored = check_prompt(raw, 100, 50, stored=True)
+    assert isinstance(stored, MaskPrompt) and np.array_equal(stored.mask, labels > 0)

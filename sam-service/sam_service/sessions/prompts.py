@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_service.core.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NEGATIVE, POSITIVE, MaskPrompt, PointPrompt, Prompt
-from sam_service.errors import InvalidPrompt
+from sam_service.errors import InvalidInput, InvalidPrompt
 from sam_service.masks.given import read_mask
-from sam_service.masks.png import from_base64
+from sam_service.masks.png import decode_png, from_base64
 
 MAX_POINTS = 256
 CLAMPED_PX = 1.0  # what lies less than this outside of the frame is moved to its edge
@@ -32,13 +32,17 @@ class PromptInput:
     normalized: bool = False
 
 
-def check_prompt(raw: PromptInput, width: int, height: int) -> Prompt:
-    """Turn an input into a prompt for frames of width x height pixels. Raises InvalidPrompt."""
+def check_prompt(raw: PromptInput, width: int, height: int, *, stored: bool = False) -> Prompt:
+    """Turn an input into a prompt for frames of width x height pixels. Raises InvalidPrompt.
+
+    stored: it was accepted before, perhaps by a version with wider rules, and must not be lost now: of a mask that is not taken
+    any more all that is not black is the object.
+    """
     if raw.mask is not None:
         for field in ("points", "labels", "box"):
             if getattr(raw, field) is not None:
                 raise InvalidPrompt(f"a mask is a prompt of its own; leave `{field}` out or the mask", field=field)
-        return MaskPrompt(_mask(raw.mask, width, height))
+        return MaskPrompt(_mask(raw.mask, width, height, stored=stored))
     points, labels = _points(raw, width, height)
     if raw.box is not None:
         corners = _box(raw, width, height)
@@ -125,8 +129,14 @@ def _shown(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
-def _mask(encoded: str, width: int, height: int) -> NDArray[np.bool_]:
-    mask = read_mask(from_base64(encoded), width, height)
+def _mask(encoded: str, width: int, height: int, *, stored: bool) -> NDArray[np.bool_]:
+    data = from_base64(encoded)
+    try:
+        mask = read_mask(data, width, height)
+    except InvalidInput:
+        if not stored:
+            raise
+        mask = decode_png(data, max_pixels=width * height)
     if not mask.any():
         raise InvalidPrompt("the mask is empty", field="mask")
     return mask

@@ -134,7 +134,7 @@ class Session:
                     raw = dict(line.payload)
                     replace = bool(raw.pop("replace", False))
                     earlier = self.prompts.get(line.object_id, {}).get(line.frame_index)
-                    new = check_prompt(PromptInput(**raw), width, height)
+                    new = check_prompt(PromptInput(**raw), width, height, stored=True)
                     self.set_prompt(line.object_id, line.frame_index, merge(earlier, new, replace=replace))
                 case PromptKind.REMOVE:
                     self.prompts.pop(line.object_id, None)
