@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sam_service import __version__
 from sam_service.commands.exits import Exit
@@ -52,7 +51,7 @@ MODES = (PLAIN, Mode("SAM2_IMAGE_SIZE=512", image_size=512), Mode("SAM2_MEMORY_S
 class Run:
     """One measurement: what is asked for, then seconds and MiB. error: why there is none.
 
-    encode_s: the image encoder on a frame. click_s: a click on a frame that is encoded already. frame_s: a tracked frame,
+    encode_s: resizing a frame and the image encoder on it. click_s: a click on a frame that is encoded already. frame_s: a tracked frame,
     encoding included; the mean over the second half of the clip.
     """
 
@@ -94,16 +93,14 @@ def run_bench(settings: Settings, sizes: Sequence[str] | None, *, device: str, f
 
 def measure(run: Run) -> Run:
     """Measure in this process. Raises ServiceError."""
-    import torch
-
-    from sam_service.core.build import build_predictor, clip_frame
+    from sam_service.core.build import build_predictor, clip_frame, use_threads
     from sam_service.core.device import choose_device
     from sam_service.core.memory.bank import MemoryBank
     from sam_service.core.models.family import Checkpoint
     from sam_service.core.prompts import POSITIVE, PointPrompt
     from sam_service.core.speedups import Speedups
 
-    torch.set_num_threads(run.threads)
+    use_threads(run.threads)
     started = time.perf_counter()
     policy = choose_device(run.device, precision=run.mode.precision)
     predictor = build_predictor(run.size, Checkpoint(offline=True), image_size=run.mode.image_size, policy=policy,
@@ -113,18 +110,12 @@ def measure(run: Run) -> Run:
     frames = [clip_frame(predictor, index, (WIDTH, HEIGHT), pictures.__getitem__, len(pictures))
               for index in range(len(pictures))]
     click = PointPrompt(np.array([CLICK], np.float32), np.array([POSITIVE], np.int32))
-    inputs: NDArray[np.uint8] = frames[0].pixels()
     bank, count = MemoryBank("bench"), len(frames)
-
-    def encode() -> None:
-        network.encode(inputs)
-        policy.synchronize()
 
     def answer() -> None:
         predictor.step(bank, frames[0], prompts={1: replace(click, fresh=True)}, num_frames=count)
 
-    with torch.inference_mode(), policy.context():
-        encode_s = [_timed(encode) for _ in range(REPEATS)]
+    encode_s = [_timed(partial(predictor.encode, frames[0])) for _ in range(REPEATS)]
     answer()
     clicks_s = [_timed(answer) for _ in range(REPEATS)]
     frames_s = [_timed(partial(predictor.step, bank, frame, track=[1], num_frames=count)) for frame in frames[1:]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from sam_service.core.device import DevicePolicy, choose_device
 from sam_service.core.features import FeatureCache
 from sam_service.core.frames import ClipFrame, Image
@@ -12,6 +14,11 @@ from sam_service.core.models.family import Checkpoint
 from sam_service.core.predictor import VideoPredictor
 from sam_service.core.speedups import Speedups
 from sam_service.telemetry import Telemetry
+
+
+def use_threads(threads: int) -> None:
+    """Let torch compute with so many threads in this process."""
+    torch.set_num_threads(threads)
 
 
 def build_predictor(size: str = registry.DEFAULT_SIZE, checkpoint: Checkpoint | None = None, *, image_size: int | None = None,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from sam_service.core.build import build_predictor
+from sam_service.core.build import build_predictor, use_threads
 from sam_service.core.device import choose_device, is_apple_silicon
 from sam_service.core.feature_files import FeatureFiles
 from sam_service.core.features import FeatureCache
@@ -240,7 +240,7 @@ class Engine:
     def _load(self) -> None:
         options = self.options
         try:
-            torch.set_num_threads(options.threads)
+            use_threads(options.threads)
             policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
             predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
                                         speedups=options.speedups, features=self._features, track_every=options.track_every,

@@ -70,6 +70,12 @@ class VideoPredictor:
                               corrections_condition=self._corrections_condition, track_every=self._every,
                               quantized=self.quantized, telemetry=self._telemetry)
 
+    def encode(self, frame: FrameSource) -> None:
+        """Encode a frame and wait for the device; nothing is kept. For measuring."""
+        with torch.inference_mode(), self._policy.context():
+            self.network.encode(frame.pixels())
+            self._policy.synchronize()
+
     def step(self, bank: MemoryBank, frame: FrameSource, *, prompts: Mapping[int, Prompt] | None = None,
              track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> list[ObjectOutput]:
         """Do everything for one frame: answer `prompts` (by object id), carry on the objects in `track`.
