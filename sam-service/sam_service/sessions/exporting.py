@@ -23,6 +23,7 @@ from sam_service.sessions.events import ExportProgress
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import MaskSnapshot
+from sam_service.video.limits import VideoLimits
 
 MAX_EXPORTS = 16
 THREADS = 2
@@ -71,7 +72,8 @@ class Exporting:
         if self.running >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
         snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
-        return Export(self, session, request, _clip(session, request, chosen, first, last, snapshot), snapshot)
+        clip = _clip(session, request, chosen, first, last, snapshot, self.sessions.limits.video)
+        return Export(self, session, request, clip, snapshot)
 
     def begin_stop(self) -> None:
         """End all exports at their next piece: the process is about to end."""
@@ -237,7 +239,7 @@ def _snapshot(sessions: SessionService, session: Session, first: int, last: int,
 
 
 def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first: int, last: int,
-          snapshot: MaskSnapshot) -> Clip:
+          snapshot: MaskSnapshot, limits: VideoLimits) -> Clip:
     manifest = session.frames.manifest
     original = request.size == "original"
     width, height = (manifest.original_width, manifest.original_height) if original else session.size
@@ -247,13 +249,13 @@ def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first
         fps=_rate(timestamps, manifest.fps / manifest.options.frame_stride), first=first, last=last, timestamps_s=timestamps,
         objects=tuple(_object(session, object_id) for object_id in chosen),
         stored_masks=functools.partial(_stored_masks, snapshot, first, last, chosen),
-        open_pictures=functools.partial(_pictures, session, width, height, original), folder=session.folder)
+        open_pictures=functools.partial(_pictures, session, width, height, original, limits), folder=session.folder)
 
 
 def _rate(timestamps_s: Sequence[float], nominal: float) -> float:
-    """Frames a second: on the average, so that a video of varying rate keeps its length."""
+    """Frames a second on the average; there may be one an hour."""
     seconds = timestamps_s[-1] - timestamps_s[0]
-    return round((len(timestamps_s) - 1) / seconds, 3) if seconds > 0 else nominal
+    return float(f"{(len(timestamps_s) - 1) / seconds:.6g}") if seconds > 0 else nominal
 
 
 def _object(session: Session, object_id: int) -> ExportedObject:
@@ -271,7 +273,10 @@ def _stored_masks(snapshot: MaskSnapshot, first: int, last: int, chosen: Sequenc
             yield index, masks
 
 
-def _pictures(session: Session, width: int, height: int, original: bool) -> SessionPictures | SourcePictures:
+def _pictures(session: Session, width: int, height: int, original: bool,
+              limits: VideoLimits) -> SessionPictures | SourcePictures:
     if original:
-        return SourcePictures(Path(session.record.source), width, height, session.frames.source_index)
+        options = session.frames.manifest.options
+        return SourcePictures(Path(session.record.source), width, height, session.frames.source_index,
+                              stride=options.frame_stride, fps=options.fps, limits=limits)
     return SessionPictures(session.frames)

@@ -189,14 +189,16 @@ class FrameStore:
             if pack_error(self._error) is None:
                 self._error = None
 
-    def finish(self, *, truncated: bool, missing_frames: int) -> None:
-        """Say that the last frame is in, once all are safely on the disk. Raises OSError."""
+    def finish(self, *, truncated: bool, missing_frames: int, fps: float | None = None, size_changed: bool = False) -> None:
+        """Say that the last frame is in, once all are safely on the disk. Raises OSError.
+
+        Args: as in `Manifest`; fps: None where it was not measured.
+        """
         count = self.frames_ready
         for name in (*map(frame_name, range(count)), INDEX_NAME):
             sync_file(self.folder / name)
-        self._publish(
-            replace(self.manifest, count=count, complete=True, truncated=truncated, missing_frames=missing_frames)
-        )
+        self._publish(replace(self.manifest, count=count, complete=True, truncated=truncated, missing_frames=missing_frames,
+                              fps=fps or self.manifest.fps, size_changed=size_changed))
 
     def fail(self, error: ServiceError) -> None:
         """Say that the extraction ended early. Whoever waits is told; the video's own fault is remembered on disk."""
