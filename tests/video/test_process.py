@@ -274,7 +274,7 @@ def test_a_process_that_was_taken_over_reaches_nobody(long_clip: Path, tmp_path:
     victim = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     before = (psutil.Process(victim.pid).rlimit(psutil.RLIMIT_NOFILE), path.stat().st_mtime_ns, path.stat().st_mode)
     try:
-        arguments = [path, str(victim.pid), *(["1000"] if user == "as uid 1000" else [])]
+        arguments = [str(path), str(victim.pid), *(["1000"] if user == "as uid 1000" else [])]
         run = subprocess.run([sys.executable, "-c", FILTERED, *arguments], capture_output=True, text=True, timeout=60)
         assert run.returncode == 0, run.stderr
         guards, _, answer = run.stdout.partition("|")

@@ -28,7 +28,7 @@ from sam_service.video.limits import VideoLimits
 MAX_EXPORTS = 16
 THREADS = 2
 MAX_FEATHER_PX = 100.0
-TELL_INTERVAL_S = 0.2
+TELL_INTERVAL_S, GONE_INTERVAL_S = 0.2, 1.0
 State = Literal["running", "done", "failed", "cancelled"]
 
 
@@ -52,7 +52,7 @@ class Exporting:
     def __init__(self, sessions: SessionService) -> None:
         self.sessions = sessions
         self.threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="export")
-        self.running = 0
+        self.exports: set[Export] = set()
         self.stopping = False
 
     async def start(self, session_id: str, request: ExportRequest) -> Export:
@@ -69,15 +69,19 @@ class Exporting:
         for object_id in chosen:
             session.require_object(object_id, "object_ids")
         first, last = await self._range(session, request)
-        if self.running >= MAX_EXPORTS:
+        if len(self.exports) >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
         snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
-        clip = _clip(session, request, chosen, first, last, snapshot, self.sessions.limits.video)
-        return Export(self, session, request, clip, snapshot)
+        sources: list[SourcePictures] = []
+        clip = _clip(session, request, chosen, first, last, snapshot, functools.partial(
+            _pictures, session, request.size == "original", self.sessions.limits.video, sources))
+        return Export(self, session, request, clip, snapshot, sources)
 
     def begin_stop(self) -> None:
-        """End all exports at their next piece: the process is about to end."""
+        """End all exports at their next piece, and decoding for one at once: the process is about to end."""
         self.stopping = True
+        for export in self.exports:
+            export.stop_decoding()
 
     def close(self) -> None:
         """Wait for the pieces in work; no more are made."""
@@ -105,13 +109,13 @@ class Export:
     them. `close`, which has to be called whatever happened, frees all it holds."""
 
     def __init__(self, exporting: Exporting, session: Session, request: ExportRequest, clip: Clip,
-                 snapshot: MaskSnapshot) -> None:
+                 snapshot: MaskSnapshot, sources: list[SourcePictures]) -> None:
         form = FORMATS[request.format]
         self.media_type = form.media_type
         self.file_name = file_name(session.record.video_name, request.format)
         self._exporting, self._session, self._format = exporting, session, request.format
         self._request = request
-        self._clip, self._snapshot = clip, snapshot
+        self._clip, self._snapshot, self._sources = clip, snapshot, sources
         options = Options(request.images, request.feather, request.segmentation)
         self._making: Generator[bytes, None, None] = form.write(clip, options)
         self._one_at_a_time = threading.Lock()
@@ -119,15 +123,23 @@ class Export:
         self._state: State = "running"
         self._closed = False
         self._told_at = 0.0
-        exporting.running += 1
+        exporting.exports.add(self)
 
     async def begin(self, is_gone: Callable[[], Awaitable[bool]]) -> None:
         """Make the first piece that is not empty. Raises what went wrong, ClientError where `is_gone` says the client is."""
         self._tell()
         while self._state == "running" and not self._begun:
-            self._begun = await self._next()
-            if await is_gone():
-                raise ClientError("the client went away", code="client_gone")
+            step = asyncio.ensure_future(self._next())
+            try:
+                while not step.done():
+                    await asyncio.wait([step], timeout=GONE_INTERVAL_S)
+                    if await is_gone():
+                        raise ClientError("the client went away", code="client_gone")
+            except BaseException:
+                self.stop_decoding()
+                step.cancel()
+                raise
+            self._begun = step.result()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """All pieces, none of them empty, as they are made."""
@@ -167,11 +179,17 @@ class Export:
         if self._state == "running":
             self._state = "cancelled"
         self._tell()
-        self._exporting.running -= 1
+        self.stop_decoding()
+        self._exporting.exports.discard(self)
         try:
             self._exporting.threads.submit(self._free)
         except RuntimeError:  # the service stops, and its threads have ended
             self._free()
+
+    def stop_decoding(self) -> None:
+        """End what decodes the source video for this export; a piece that waits for a picture of it fails."""
+        for source in tuple(self._sources):
+            source.cancel()
 
     async def _next(self) -> bytes:
         """The next piece, maybe empty. Counts as a use of the session; one that was deleted ends the export."""
@@ -183,6 +201,8 @@ class Export:
             piece = await asyncio.get_running_loop().run_in_executor(self._exporting.threads, self._step)
         except Exception as error:
             self._state = "failed"
+            if self._exporting.stopping:
+                raise NotReady("the service is stopping", code="stopping") from error
             if isinstance(error, FrameUnreadable):
                 sessions.get(session_id)  # deleted while it was read: then there is no such session
             raise
@@ -239,7 +259,7 @@ def _snapshot(sessions: SessionService, session: Session, first: int, last: int,
 
 
 def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first: int, last: int,
-          snapshot: MaskSnapshot, limits: VideoLimits) -> Clip:
+          snapshot: MaskSnapshot, open_pictures: Callable[[], SessionPictures | SourcePictures]) -> Clip:
     manifest = session.frames.manifest
     original = request.size == "original"
     width, height = (manifest.original_width, manifest.original_height) if original else session.size
@@ -249,7 +269,7 @@ def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first
         fps=_rate(timestamps, manifest.fps / manifest.options.frame_stride), first=first, last=last, timestamps_s=timestamps,
         objects=tuple(_object(session, object_id) for object_id in chosen),
         stored_masks=functools.partial(_stored_masks, snapshot, first, last, chosen),
-        open_pictures=functools.partial(_pictures, session, width, height, original, limits), folder=session.folder)
+        open_pictures=open_pictures, folder=session.folder)
 
 
 def _rate(timestamps_s: Sequence[float], nominal: float) -> float:
@@ -273,10 +293,14 @@ def _stored_masks(snapshot: MaskSnapshot, first: int, last: int, chosen: Sequenc
             yield index, masks
 
 
-def _pictures(session: Session, width: int, height: int, original: bool,
-              limits: VideoLimits) -> SessionPictures | SourcePictures:
-    if original:
-        options = session.frames.manifest.options
-        return SourcePictures(Path(session.record.source), width, height, session.frames.source_index,
-                              stride=options.frame_stride, fps=options.fps, limits=limits)
-    return SessionPictures(session.frames)
+def _pictures(session: Session, original: bool, limits: VideoLimits,
+              sources: list[SourcePictures]) -> SessionPictures | SourcePictures:
+    """The pictures of an export. What decodes the source video is noted in `sources`."""
+    if not original:
+        return SessionPictures(session.frames)
+    manifest = session.frames.manifest
+    opened = SourcePictures(Path(session.record.source), manifest.original_width, manifest.original_height,
+                            session.frames.source_index, stride=manifest.options.frame_stride, fps=manifest.options.fps,
+                            limits=limits)
+    sources.append(opened)
+    return opened
