@@ -28,7 +28,7 @@ from sam_service.video.limits import VideoLimits
 MAX_EXPORTS = 16
 THREADS = 2
 MAX_FEATHER_PX = 100.0
-TELL_INTERVAL_S, GONE_INTERVAL_S = 0.2, 1.0
+PUBLISH_INTERVAL_S, GONE_INTERVAL_S = 0.2, 1.0
 State = Literal["running", "done", "failed", "cancelled"]
 
 
@@ -122,12 +122,12 @@ class Export:
         self._begun = b""
         self._state: State = "running"
         self._closed = False
-        self._told_at = 0.0
+        self._published_at = 0.0
         exporting.exports.add(self)
 
     async def begin(self, is_gone: Callable[[], Awaitable[bool]]) -> None:
         """Make the first piece that is not empty. Raises what went wrong, ClientError where `is_gone` says the client is."""
-        self._tell()
+        self._publish()
         while self._state == "running" and not self._begun:
             step = asyncio.ensure_future(self._next())
             try:
@@ -151,7 +151,7 @@ class Export:
                 yield piece
 
     async def fingerprint(self) -> str:
-        """What tells the file of one state of the session from that of another: 32 hexadecimal digits. Raises NotReady."""
+        """A name for the file, another one for each state of the session: 32 hexadecimal digits. Raises NotReady."""
         if self._exporting.stopping:
             raise NotReady("the service is stopping", code="stopping")
         return await asyncio.get_running_loop().run_in_executor(self._exporting.threads, self._digest)
@@ -178,7 +178,7 @@ class Export:
         self._closed = True
         if self._state == "running":
             self._state = "cancelled"
-        self._tell()
+        self._publish()
         self.stop_decoding()
         self._exporting.exports.discard(self)
         try:
@@ -208,8 +208,8 @@ class Export:
             raise
         if piece is None:
             self._state = "done"
-        elif asyncio.get_running_loop().time() - self._told_at >= TELL_INTERVAL_S:
-            self._tell()
+        elif asyncio.get_running_loop().time() - self._published_at >= PUBLISH_INTERVAL_S:
+            self._publish()
         return piece or b""
 
     def _step(self) -> bytes | None:
@@ -230,8 +230,8 @@ class Export:
             finally:
                 self._snapshot.close()
 
-    def _tell(self) -> None:
-        self._told_at = asyncio.get_running_loop().time()
+    def _publish(self) -> None:
+        self._published_at = asyncio.get_running_loop().time()
         self._session.events.publish(ExportProgress(self._format, self._clip.done, self._clip.num_frames, self._state))
 
 

@@ -73,7 +73,7 @@ def confine(video: int, max_memory_bytes: int, max_cpu_s: int) -> list[str]:
 
 
 def die_with_parent() -> None:
-    """End with the thread that started this process, where the system can do that. Elsewhere the closed socket tells."""
+    """End with the thread that started this process, where the system can do that. Elsewhere the closed socket ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

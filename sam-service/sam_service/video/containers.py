@@ -1,4 +1,4 @@
-"""What kind of file this is, told by its first bytes and never by its name.
+"""What kind of file this is, by its first bytes and never by its name.
 
 FFmpeg also opens playlists, concatenation scripts, subtitles and still images, some of which name further files to read.
 Only the containers listed here ever reach it, and each reaches the one demuxer that is named for it.

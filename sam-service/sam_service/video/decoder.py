@@ -6,7 +6,6 @@ do not go together.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -239,11 +238,16 @@ class Decoder:
                 continue
             errors = 0 if frames else errors
             yield from frames
-        with contextlib.suppress(av.error.EOFError, av.error.InvalidDataError):
+        try:
             yield from codec.decode(None)
+        except av.error.FFmpegError as error:
+            _reraise_memory(error)
 
     def _shown(self) -> Iterator[VideoFrame]:
-        """The pictures in full: those that are made of two fields are put together anew."""
+        """The pictures in full: those that are made of two fields are put together anew.
+
+        Once there was one of these, all go through the filter, which lets the others pass, so that none overtakes another.
+        """
         deinterlacer: _Deinterlacer | None = None
         for frame in self._decoded():
             if deinterlacer is not None and not deinterlacer.takes(frame):
@@ -285,12 +289,12 @@ class _Deinterlacer:
 
     def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
         """Give it the next picture, None at the end; the ones that are finished come out."""
-        self._graph.vpush(frame)
-        while True:
-            try:
+        try:
+            self._graph.vpush(frame)
+            while True:
                 yield self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
+        except av.error.FFmpegError as error:  # it wants more, it is at its end, or it cannot take this picture
+            _reraise_memory(error)
 
 
 def quiet_decoder() -> None:

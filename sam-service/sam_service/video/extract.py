@@ -90,7 +90,7 @@ class Extraction:
     def _fail(self, error: ServiceError) -> None:
         try:
             self._store.fail(error)
-        except OSError as again:  # told in memory already; the disk cannot take the note
+        except OSError as again:  # readers have it already; the disk cannot take the note
             _log.warning("the error could not be written down", exc_info=again)
 
     def _take_frames(self, process: DecodingProcess) -> None:

@@ -76,7 +76,7 @@ class Manifest:
     the source frames once the extraction is complete. `estimate` is the best guess of the session's frames before the
     extraction is complete, None without one. `count` is exact when `complete`; until then the index knows better. `truncated`
     says that `max_frames` cut the video off. `missing_frames` are source frames that were there and could not be decoded.
-    `error` is one that trying again cannot mend, as {kind, message, field, code}.
+    `error` is one that another attempt would meet again, as {kind, message, field, code}.
     """
 
     width: int

@@ -74,7 +74,7 @@ class DecodingProcess:
             if container is not Container.FOLDER:
                 self._limits.check_bytes(os.fstat(video).st_size)
             started = self._start()
-            with contextlib.suppress(OSError):  # the process is gone; its exit status tells below
+            with contextlib.suppress(OSError):  # the process is gone; its exit status says why, below
                 started.channel.send_descriptor(video)
                 started.channel.send(OPEN, {"limits": asdict(self._limits), "threads": self._threads, "fps": self._fps})
         finally:
@@ -139,7 +139,7 @@ class DecodingProcess:
         return started
 
     def _receive(self, *expected: bytes) -> tuple[bytes, bytes]:
-        """The next message of one of the kinds `expected`; signs of life are passed over. Raises what the process tells."""
+        """The next message of one of the kinds `expected`; signs of life are passed over. Raises the error that the process sends."""
         assert self._started is not None
         try:
             kind, body = ALIVE, b""
@@ -203,7 +203,7 @@ def _end(body: bytes) -> tuple[bool, int, float, bool]:
 
 
 def _error(body: bytes) -> ServiceError:
-    """The error that a process tells of. Its words are the service's own; the decoder's never leave the log."""
+    """The error that a process sends. Its words are the service's own; the decoder's never leave the log."""
     error = unpack_error(json.loads(body))
     if error is None:
         raise ValueError("no error")
