@@ -139,7 +139,7 @@ class DecodingProcess:
         return started
 
     def _receive(self, *expected: bytes) -> tuple[bytes, bytes]:
-        """The next message of one of the kinds `expected`; signs of life are passed over. Raises the error that the process sends."""
+        """The next message of one of the kinds `expected`; signs of life are passed over. Raises the error that comes."""
         assert self._started is not None
         try:
             kind, body = ALIVE, b""
