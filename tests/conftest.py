@@ -18,7 +18,6 @@ from sam_service.client import SamClient, VideoSession  # noqa: E402
 from sam_service.demo_clip import render_clip  # noqa: E402
 from sam_service.local import local_service  # noqa: E402
 from sam_service.settings import Settings  # noqa: E402
-from sam_service.video.decoder import prepare_decoder  # noqa: E402
 
 from tests.support import settings  # noqa: E402
 
@@ -26,7 +25,6 @@ from tests.support import settings  # noqa: E402
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> Iterator[None]:
     """No test sees an option of the machine that it runs on."""
-    prepare_decoder()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background; processes under test would inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     names = [name for name in os.environ if name.lower() in Settings.model_fields]

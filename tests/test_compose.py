@@ -88,6 +88,7 @@ def test_container_is_locked_down() -> None:
     assert found["cap_drop"] == ["ALL"]
     assert found["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in found
+    assert 100 < found["pids_limit"] <= 1024
     assert all(str(port).startswith("127.0.0.1:") for port in found["ports"])
     videos = next(volume for volume in found["volumes"] if isinstance(volume, dict))
     assert videos["target"] == "/videos" and videos["read_only"] is True

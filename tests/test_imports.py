@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,21 @@ def test_nothing_below_the_doors_reads_the_environment() -> None:
     doors = ("settings", "client")  # the client lives in other people's programs, and takes its key from there
     readers = [path.name for room, path in modules() if room in ALLOWED and room not in doors
                if "os.environ" in path.read_text() or "getenv" in path.read_text()]
-    # threads.py and decoder.py set variables that libraries read at import; launch.py hands a few of the system's on.
-    assert readers == ["threads.py", "decoder.py", "launch.py"]
+    # threads.py sets variables that libraries read at import; launch.py hands a few of the system's on.
+    assert readers == ["threads.py", "launch.py"]
     assert sys.version_info >= (3, 11)
+
+
+DECODER = {"decoder.py", "writer_child.py"}  # of processes of their own
+
+
+def test_no_process_loads_two_copies_of_ffmpeg() -> None:
+    """PyAV and OpenCV bundle one each. The modules with PyAV are imported by no module but the decoding process's."""
+    with_pyav = {path.name for _, path in modules() if any(name.partition(".")[0] == "av" for name in imports(path))}
+    assert with_pyav == DECODER
+    importers = {path.name for _, path in modules() if {"sam_service.video.decoder", "sam_service.video.child",
+                                                         "sam_service.video.writer_child"} & set(imports(path))}
+    assert importers == {"child.py"}
+    for module in ("child", "writer_child"):
+        program = f"import sys, sam_service.video.{module}; sys.exit(not {{'av'}} <= set(sys.modules) or 'cv2' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0, module

@@ -19,7 +19,6 @@ from sam_service.defaults import url_of
 from sam_service.demo_clip import CLICK, render_clip
 from sam_service.settings import Settings
 from sam_service.suggest import suggest_point
-from sam_service.video.decoder import prepare_decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,6 @@ class DemoOptions:
 def run_demo(settings: Settings, options: DemoOptions) -> Exit:
     """Run the demo on a service of its own; returns its exit code."""
     terminal = Terminal(tenths=True)
-    prepare_decoder()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sam-demo-") as folder:
@@ -79,11 +77,13 @@ def _show(client: SamClient, terminal: Terminal, video: Path, point: tuple[float
         clear_masks(masks)
         started = time.perf_counter()
         written: dict[int, list[int]] = {}
+        times_s: dict[int, float] = {}
         for frame in terminal.progress("propagate", session.propagate()):
             with deferred_interrupt():
                 write_masks(masks, frame)
                 written[frame.index] = list(frame.masks)
+                times_s[frame.index] = frame.timestamp_s
         seconds = time.perf_counter() - started
         terminal.say(f"propagate {counted(len(written), 'frame')} in {seconds:.1f} s, {len(written) / seconds:.1f} frames/s")
-        video_path, first = write_overlay(session, options.out, written, terminal)
+        video_path, first = write_overlay(session, options.out, written, times_s, terminal)
     terminal.say(f"results   {video_path}, {counted(sum(map(len, written.values())), 'mask')} in {masks}, {first}")

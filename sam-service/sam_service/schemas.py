@@ -44,6 +44,9 @@ class InitializeBody(Body):
     frame_stride: int = Field(1, ge=1, le=MAX_ID, description="take every n-th frame of the file", examples=[1])
     image_size: int | None = Field(None, description="side of the network's input, pixels, a multiple of 32; "
                                                      "the model's own if absent", examples=[1024])
+    fps: float | None = Field(None, ge=0.001, le=1000, examples=[24],
+                              description="frames a second of a folder or an archive of pictures, 24 if "
+                                          "absent; a video has times of its own")
 
 
 class Model(BaseModel):
@@ -64,10 +67,14 @@ class Initialized(BaseModel):
     frames_ready: int = Field(description="frames extracted so far", examples=[12])
     width: int = Field(description="pixels; coordinates and masks use this size", examples=[1280])
     height: int = Field(description="pixels", examples=[720])
-    original_width: int = Field(description="of the file, upright, pixels", examples=[3840])
-    original_height: int = Field(description="of the file, upright, pixels", examples=[2160])
+    original_width: int = Field(description="of the file, upright, with square pixels", examples=[3840])
+    original_height: int = Field(description="of the file, upright, with square pixels", examples=[2160])
+    pixel_aspect: float = Field(description="width of a stored pixel of the file divided by its height; not 1 where the "
+                                            "pictures were brought to square pixels", examples=[1.0])
+    size_changed: bool = Field(description="whether some of the file's pictures have another size than the first and "
+                                           "were brought to it; exact once extracted", examples=[False])
     scale_factor: float = Field(description="width / original_width", examples=[0.3333])
-    fps: float = Field(description="frames per second of the file", examples=[29.97])
+    fps: float = Field(description="frames per second of the file on average; exact once extracted", examples=[29.97])
     truncated: bool = Field(description="whether a limit on frames cut the clip; exact once extracted", examples=[False])
     model: Model = Field(description="which network answers")
     expires_at: float = Field(description="when the session ends if left alone, seconds since 1970", examples=[1767225600.0])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import resource
+import signal
 import struct
+import threading
 from pathlib import Path
 
 import cv2
@@ -11,12 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from sam_service.client import SamClient, VideoSession
+from sam_service.errors import Conflict, ServiceError
 from sam_service.export.cutout import feathered
 from sam_service.export.overlay import draw_overlay
+from sam_service.export.pictures import SourcePictures
+from sam_service.failures import is_disk_full
+from sam_service.video.writer import WebmWriter, shown_for
 
-from tests.clips import jpeg_frames, retimed, write_avi, write_video
+from tests.clips import jpeg_frames, number_in, retimed, write_avi, write_video
 from tests.export.support import export, frames_of, stored, unzipped, webm_elements
 from tests.support import iou
+from tests.video.conftest import decoded
 
 
 def test_webm_shows_the_objects_in_their_colours(tracked: VideoSession, tmp_path: Path) -> None:
@@ -56,7 +64,7 @@ def test_a_varying_frame_rate_keeps_its_length(client: SamClient, tmp_path: Path
         assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(5 / (4608 / 12800), rel=0.02)
 
 
-def test_cutout_has_the_mask_as_alpha(tracked: VideoSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cutout_has_the_mask_as_alpha(tracked: VideoSession, tmp_path: Path) -> None:
     response = export(tracked, format="cutout", object_ids="1", end_frame=5)
     elements = list(webm_elements(response.content))
     values = dict(elements)
@@ -64,7 +72,6 @@ def test_cutout_has_the_mask_as_alpha(tracked: VideoSession, tmp_path: Path, mon
     alphas = [body for name, body in elements if name == "BlockAdditional"]
     path = tmp_path / "alpha.ivf"
     path.write_bytes(ivf(alphas))
-    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS")  # with it, only the containers that the service takes are read
     pictures = frames_of(path)
     assert len(pictures) == 6
     for frame in range(6):
@@ -115,3 +122,56 @@ def test_an_odd_size_loses_a_pixel(client: SamClient, tmp_path: Path, form: str)
         path = tmp_path / "odd.webm"
         path.write_bytes(export(video, format=form).content)
         assert [picture.shape for picture in frames_of(path)] == [(120, 160, 3)] * 4
+
+
+def test_an_export_that_is_given_up_waits_for_no_picture(tmp_path: Path) -> None:
+    """The decoding process is held up, as it is while it decodes up to a late frame; giving up ends it."""
+    pictures = SourcePictures(write_video(tmp_path / "clip.mp4").resolve(), 160, 120, lambda index: index)
+    with pictures:
+        assert pictures.read(0).shape == (120, 160, 3)
+        started = pictures._process._started
+        assert started is not None
+        started.process.send_signal(signal.SIGSTOP)
+        giving_up = threading.Timer(0.2, pictures.cancel)
+        giving_up.start()
+        with pytest.raises(ServiceError):
+            for index in range(1, 13):
+                pictures.read(index)
+        giving_up.join()
+        assert started.process.wait(10) == -signal.SIGKILL
+
+
+def test_pictures_of_the_source_are_those_of_the_frames(tmp_path: Path) -> None:
+    path = write_avi(tmp_path / "clip.avi", jpeg_frames(9)).resolve()
+    with SourcePictures(path, 160, 120, lambda index: 2 + 3 * index, stride=3) as pictures:
+        for index in range(3):
+            assert number_in(pictures.read(index)) == 2 + 3 * index
+    with SourcePictures(path, 320, 240, lambda index: index) as other, pytest.raises(Conflict):
+        other.read(0)
+    with SourcePictures(tmp_path / "gone.avi", 160, 120, lambda index: index) as gone, pytest.raises(Conflict):
+        gone.read(0)
+
+
+def test_a_video_that_has_no_room_says_so(tmp_path: Path) -> None:
+    """The encoder's own error arrives: no file may grow past a few bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        writer = WebmWriter(tmp_path / "full.webm", 160, 120, 25)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    noise = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
+    with pytest.raises(OSError) as caught, writer:
+        for index in range(40):
+            writer.add(noise, index / 25, 1 / 25)
+    assert is_disk_full(caught.value)
+
+
+@pytest.mark.parametrize("times_s", [[0.0, 3600.0, 7200.0], [0.0, 0.0005, 0.001, 0.0015], [0.0]])
+def test_every_picture_is_in_the_file_whatever_its_time(tmp_path: Path, times_s: list[float]) -> None:
+    path = tmp_path / "clip.webm"
+    with WebmWriter(path, 64, 48, 25) as writer:
+        for at, for_s in zip(times_s, shown_for(times_s, 25), strict=True):
+            writer.add(np.full((48, 64, 3), 90, np.uint8), at, for_s)
+    clip = decoded(path)
+    assert clip.times_s == pytest.approx(times_s, abs=0.001)

@@ -143,6 +143,24 @@ def _bind(path: Path) -> None:
         listener.bind(str(path))
 
 
+def _folder(members: dict[str, bytes | None]) -> Callable[[Path], None]:
+    """A folder of files; None makes a link to the password list."""
+    def make(path: Path) -> None:
+        path.mkdir()
+        for name, content in members.items():
+            if content is None:
+                (path / name).symlink_to("/etc/passwd")
+            else:
+                (path / name).write_bytes(content)
+    return make
+
+
+def _parts(*contents: bytes, names: tuple[str, ...] = ("0.png", "1.png", "2.png")) -> Callable[[Target], httpx.Response]:
+    """Several files in one form."""
+    return lambda target: target.client.http.post("/initialize", files=[
+        ("file", (name, content)) for name, content in zip(names, contents, strict=False)])
+
+
 NOT_VIDEOS = [_file(name, lambda _, content=content: content, (415,), "not_a_video")  # type: ignore[misc]
               for name, content in files.TEXTS.items()]
 FILES = [
@@ -166,7 +184,12 @@ FILES = [
     _file("12 800 frames a second", lambda path: files.retimed(path, [1] * 12), (201,)),
     _file("no duration", lambda path: files.retimed(path, [0] * 12), (201,)),
     _file("frames of 1 tick and of 1 h", lambda path: files.retimed(path, [1, clips.MP4_TICKS * 3600] * 6), (201,)),
-    _file("a codec that is not accepted", lambda path: files.encoded(path, "HFYU"), (415,), "codec_not_accepted", "avi"),
+    _file("a codec that is not accepted", lambda path: files.encoded(path, "MAGY"), (415,), "codec_not_accepted", "avi"),
+    _file("an archive that holds a larger one than it says", lambda path: files.archive_bomb(path), (413,), "file_too_large",
+          "zip"),
+    _file("an archive with a name that climbs", lambda path: files.archive(path, {"../0.png": files.png(16, 16)}), (422,),
+          "unsafe_archive", "zip"),
+    _file("an archive in an archive", lambda path: files.archive(path, {"0.zip": b"PK\x03\x04"}), (415,), "not_a_video", "zip"),
     _file("an attached file with a path", files.with_attachment, (201,), ending="mkv"),
 ]
 PATHS = [
@@ -191,6 +214,8 @@ PATHS = [
     _made_path("link to a device", lambda path: path.symlink_to("/dev/zero"), (422,), "path_outside"),
     _made_path("link to itself", lambda path: path.symlink_to(path), (404, 422)),
     _made_path("a folder named .mp4", lambda path: path.mkdir(), (404,)),
+    _made_path("a folder with a picture that is none", _folder({"0.png": b"no picture"}), (415,), "picture_damaged"),
+    _made_path("a folder with a link", _folder({"0.png": None}), (415,), "picture_damaged"),
     _made_path("a playlist", lambda path: path.write_bytes(files.TEXTS["m3u8"]), (415,), "not_a_video"),
 ]
 BODIES = [
@@ -252,6 +277,14 @@ FORMS = [
     Case("form: a field twice", lambda target: target.form(
         b'--x\r\nContent-Disposition: form-data; name="max_frames"\r\n\r\n1\r\n' * 2 + b"--x--\r\n"), (422,)),
     Case("form: the file twice", lambda target: target.form((_FILE_PART + b"a\r\n") * 2 + b"--x--\r\n"), (422,)),
+    Case("form: several videos", _parts(files.MAGIC["mp4"], files.MAGIC["mp4"]), (422,)),
+    Case("form: pictures of one name", _parts(files.png(8, 8), files.png(8, 8), names=("0.png", "0.png")), (422,)),
+    Case("form: pictures of two sizes", _parts(files.png(16, 16), files.png(32, 16)), (422,), "sizes_differ"),
+    Case("form: pictures whose names climb", _parts(files.png(16, 16), files.png(16, 16),
+                                                    names=("../../0.png", "..\\..\\1.png")), (201,)),
+    Case("form: a picture of 60000 x 60000 by its header", _parts(files.png(60_000, 60_000, rows=2), files.png(16, 16)), (413,),
+         "too_many_pixels"),
+    Case("form: pictures that break off", _parts(files.png(16, 16)[:-30], files.png(16, 16)), (415,), "picture_damaged"),
     Case("form: no end", lambda target: target.form(_FILE_PART + b"a" * 1000), (422,), "invalid_multipart"),
     Case("form: a part without a name", lambda target: target.form(
         b"--x\r\nContent-Type: text/plain\r\n\r\na\r\n--x--\r\n"), (422,), "invalid_multipart"),

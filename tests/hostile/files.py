@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -148,3 +149,16 @@ def picture(form: str, *, labels: bool = False, claimed: int | None = None) -> b
         at = data.index(b"\xff\xc0") + 5
         data[at:at + 4] = claimed.to_bytes(2, "big") * 2
     return bytes(data)
+
+
+def archive(path: Path, members: dict[str, bytes]) -> bytes:
+    """A zip of these members."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    return path.read_bytes()
+
+
+def archive_bomb(path: Path) -> bytes:
+    """A zip of 1 MiB whose one member has 257 MiB."""
+    return archive(path, {"0.png": bytes(257 << 20)})

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import psutil
 from sam_service.client import SamClient
-from sam_service.video.decoder import prepare_decoder
 
 from tests import clips
 from tests.hostile.cases import CASES, MAX_UPLOAD_MB, Case, Target, answer_of
@@ -58,7 +57,6 @@ class Meter:
 
 def main() -> int:
     """Run every case once and print the table; 1 where an answer was not the right one."""
-    prepare_decoder()
     failed = 0
     with tempfile.TemporaryDirectory() as name, _service(Path(name).resolve()) as (target, process):
         print("| request | answer | s | decoding, MiB | service, MiB |\n| --- | --- | ---: | ---: | ---: |")

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from sam_service.errors import CapacityError, FrameUnreadable, InvalidInput, NotFound, NotReady, ServiceError
@@ -14,7 +15,6 @@ from sam_service.video.containers import Container
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoInfo
 from sam_service.video.manifest import FrameOptions
-from sam_service.video.reading import encode
 
 from tests import clips
 
@@ -22,7 +22,7 @@ INFO = VideoInfo(160, 120, 25.0, 10, 0.4, Container.MP4)
 
 
 def jpeg(index: int) -> bytes:
-    return encode(clips.picture(index), 160, 120, 85)
+    return cv2.imencode(".jpg", clips.picture(index), (cv2.IMWRITE_JPEG_QUALITY, 85))[1].tobytes()
 
 
 def filled(folder: Path, frames: int, options: FrameOptions | None = None) -> FrameStore:

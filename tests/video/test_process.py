@@ -15,11 +15,11 @@ import pytest
 from sam_service.errors import CapacityError, EngineError, NotAVideo, ServiceError, TooLarge
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
+from sam_service.video.job import Job
 from sam_service.video.launch import Spares
 from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
 from sam_service.video.process import DecodingProcess
-from sam_service.video.reading import Job
 
 from tests import clips
 
@@ -123,7 +123,7 @@ CONFINED = """
 import os, pathlib, socket, sys
 from sam_service.video.confine import confine
 video = os.open(sys.argv[1], os.O_RDONLY)
-guards = confine(video, 1 << 30)
+guards = confine(video, 1 << 30, 1000)
 for name, attempt in {
     "read": lambda: open("/etc/passwd"),
     "write": lambda: open(sys.argv[1] + ".new", "w"),
@@ -214,3 +214,78 @@ def test_the_decoders_messages_are_in_the_log_and_nowhere_else(
     assert "moov" not in caught.value.message
     assert "0x" not in caught.value.message
     assert capfd.readouterr().err == ""
+
+
+FILTERED = """
+import ctypes, os, resource, socket, sys, threading
+from sam_service.video.confine import confine
+other = int(sys.argv[2])
+if os.geteuid() == 0 and len(sys.argv) > 3:
+    os.setgid(1000); os.setuid(1000)
+video = os.open(sys.argv[1], os.O_RDONLY)
+pair = socket.socketpair()
+print(*confine(video, 1 << 30, 1000), end=" | ")
+libc = ctypes.CDLL(None, use_errno=True)
+def prlimit():
+    if libc.prlimit(other, resource.RLIMIT_NOFILE, ctypes.byref((ctypes.c_ulong * 2)(8, 8)), None):
+        raise OSError(ctypes.get_errno(), "prlimit")
+def raise_own_limit():
+    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+def outlive():
+    if libc.prctl(1, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+attempts = {
+    "limits": prlimit, "own limit": raise_own_limit, "outlive": outlive,
+    "kill": lambda: os.kill(other, 0), "priority": lambda: os.setpriority(os.PRIO_PROCESS, other, 10),
+    "priority of all": lambda: os.setpriority(os.PRIO_USER, 0, 10),
+    "fork": os.fork, "session": os.setsid, "run": lambda: os.execv("/bin/true", ["true"]),
+    "tcp": lambda: socket.socket(socket.AF_INET), "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "mptcp": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262), "unix": lambda: socket.socket(socket.AF_UNIX),
+    "netlink": lambda: socket.socket(16, socket.SOCK_RAW, 0), "pair": socket.socketpair,
+    "mode": lambda: os.chmod(video, 0o777), "times": lambda: os.utime(video), "owner": lambda: os.chown(video, 1000, 1000),
+    "write": lambda: open(sys.argv[1], "ab"), "remove": lambda: os.unlink(sys.argv[1]),
+    "memory file": lambda: os.open("/dev/null", os.O_WRONLY),
+}
+let_through = []
+for name, attempt in attempts.items():
+    try:
+        attempt()
+        let_through.append(name)
+    except (OSError, ValueError):
+        pass
+threading.Thread(target=lambda: None).start()
+pair[0].sendall(b"x")
+assert pair[1].recv(1) == b"x" and os.pread(video, 4, 0)
+print("let through:", *let_through)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+@pytest.mark.parametrize("user", ["as it is", "as uid 1000"])
+def test_a_process_that_was_taken_over_reaches_nobody(long_clip: Path, tmp_path: Path, user: str) -> None:
+    path = tmp_path / "clip.avi"
+    path.write_bytes(long_clip.read_bytes())
+    if user == "as uid 1000":
+        if os.geteuid() != 0:
+            pytest.skip("only root can become another user")
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+        path.chmod(0o666)
+    victim = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    before = (psutil.Process(victim.pid).rlimit(psutil.RLIMIT_NOFILE), path.stat().st_mtime_ns, path.stat().st_mode)
+    try:
+        arguments = [str(path), str(victim.pid), *(["1000"] if user == "as uid 1000" else [])]
+        run = subprocess.run([sys.executable, "-c", FILTERED, *arguments], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0, run.stderr
+        guards, _, answer = run.stdout.partition("|")
+        if "system calls" not in guards:
+            pytest.skip("this machine has no filter of system calls")
+        assert answer.strip() == "let through:"
+        assert (psutil.Process(victim.pid).rlimit(psutil.RLIMIT_NOFILE), path.stat().st_mtime_ns, path.stat().st_mode) == before
+    finally:
+        victim.communicate(b"\n", timeout=10)
+
+
+def test_a_whole_file_has_a_limit_of_processor_time(process: DecodingProcess) -> None:
+    soft, hard = psutil.Process(pid_of(process)).rlimit(psutil.RLIMIT_CPU)
+    assert 0 < soft < hard <= VideoLimits().max_cpu_s + 10

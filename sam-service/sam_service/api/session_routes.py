@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -17,7 +19,7 @@ from sam_service.masks.encode import MaskFormat
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
 from sam_service.schemas import MAX_ID, FrameMasks, InitializeBody, Initialized, SessionInfo, SessionList, Tracks
-from sam_service.sessions.paths import resolve_video
+from sam_service.sessions.paths import FIELD, resolve_video
 from sam_service.sessions.records import FrameResult
 from sam_service.sessions.render import as_rle
 from sam_service.sessions.session import Session
@@ -31,9 +33,10 @@ ObjectNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="the client's nu
 _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
     "application/json": {"schema": InitializeBody.model_json_schema(ref_template="#/components/schemas/{model}")},
     "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {
-        "file": {"type": "string", "format": "binary", "description": "the video"},
-        **{name: {"type": "integer", "description": InitializeBody.model_fields[name].description}
-           for name in uploads.OPTION_FIELDS}}}}}}}
+        "file": {"type": "string", "format": "binary", "description": "the video, or an archive of pictures; several parts are "
+                                                                     "the pictures of a clip"},
+        **{name: {"type": "number" if name == "fps" else "integer",
+                  "description": InitializeBody.model_fields[name].description} for name in uploads.OPTION_FIELDS}}}}}}}
 
 
 @router.post("/initialize", status_code=201, openapi_extra=_BODIES, summary="Open a video", responses=documented(415, 429))
@@ -129,7 +132,8 @@ async def _open_path(request: Request, services: Services) -> Session:
         raise ClientError("the body is not valid JSON", code="invalid_json") from None
     options = uploads.checked(raw)
     path = await asyncio.to_thread(resolve_video, services.settings.sam2_video_dir, options.video_path)
-    return await services.sessions.open(path.name, uploads.open_options(options), path=path)
+    with _field_of_the_video(FIELD):
+        return await services.sessions.open(path.name, uploads.open_options(options), path=path)
 
 
 async def _open_upload(request: Request, services: Services) -> Session:
@@ -137,9 +141,15 @@ async def _open_upload(request: Request, services: Services) -> Session:
     settings = services.settings
     limits = uploads.UploadLimits(settings.max_upload_mb, settings.min_free_disk_mb << 20)
     async with uploads.receive_upload(request, settings.sam2_data_dir, limits, services.stopping) as upload:
-        try:
+        with _field_of_the_video("file"):
             return await services.sessions.open(upload.name, uploads.form_options(upload.fields), upload=upload.path)
-        except ClientError as error:
-            if error.field == "video_path":
-                error.field = "file"
-            raise
+
+
+@contextlib.contextmanager
+def _field_of_the_video(field: str) -> Iterator[None]:
+    """Errors of the video itself name the field that it came in."""
+    try:
+        yield
+    except ClientError as error:
+        error.field = error.field or field
+        raise

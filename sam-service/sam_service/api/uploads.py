@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sam_service.api.bodies import Pace, pieces
 from sam_service.api.file_names import file_name
+from sam_service.api.picture_parts import MAX_PARTS, FilePart, collect
 from sam_service.api.scopes import declared_bytes
 from sam_service.errors import EngineError, InvalidInput, TooLarge
 from sam_service.failures import disk_full, is_disk_full, translate
@@ -32,7 +33,7 @@ FORM_OVERHEAD = 64 << 10
 MAX_FIELDS, MAX_FIELD_BYTES = 16, 1024
 UTF_8 = b"utf-8"
 NO_ROOM = "there is no room on the disk for the upload"
-OPTION_FIELDS = ("start_frame", "max_frames", "frame_stride", "image_size")
+OPTION_FIELDS = ("start_frame", "max_frames", "frame_stride", "image_size", "fps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class UploadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that came whole, its name for display, and the form's other fields."""
+    """A file that came whole, or several as one archive; its name for display; and the form's other fields."""
 
     path: Path
     name: str
@@ -79,8 +80,11 @@ async def receive_upload(request: Request, folder: Path, limits: UploadLimits,
                 if len(form.pending) >= MIB:
                     await _write(target, form.take(), path.parent, limits.min_free_bytes)
             await _write(target, form.take(), path.parent, limits.min_free_bytes)
-        name = form.finish()
-        yield Upload(path, name, form.fields)
+        parts = form.finish()
+        if len(parts) > 1:
+            _check_room(folder, limits.min_free_bytes + parts[-1].end)
+            await _in_thread(lambda: _collect(path, parts))
+        yield Upload(path, check_file_name(parts[0].name), form.fields)
     finally:
         path.unlink(missing_ok=True)
 
@@ -105,11 +109,11 @@ def checked(raw: Any) -> InitializeBody:
 
 def open_options(body: InitializeBody) -> OpenOptions:
     """The options of a JSON body."""
-    return OpenOptions(body.start_frame, body.max_frames, body.frame_stride, body.image_size)
+    return OpenOptions(body.start_frame, body.max_frames, body.frame_stride, body.image_size, body.fps)
 
 
 class _Form:
-    """What python-multipart finds: small fields, and the bytes of the one file, `pending` until they are taken."""
+    """What python-multipart finds: small fields, and the bytes of the files, `pending` until they are taken."""
 
     def __init__(self, content_type: str) -> None:
         parameters = parse_options_header(content_type)[1]
@@ -120,7 +124,8 @@ class _Form:
             raise InvalidInput("the multipart body's boundary is missing in `Content-Type`", field="content-type")
         self.fields: dict[str, str] = {}
         self.pending = bytearray()
-        self._file_name: str | None = None
+        self._files: list[FilePart] = []
+        self._received = 0
         self._ended = False
         self._part = ""
         self._in_file = False
@@ -146,13 +151,13 @@ class _Form:
         taken, self.pending = bytes(self.pending), bytearray()
         return taken
 
-    def finish(self) -> str:
-        """The file's name, once the body is complete. Raises InvalidInput where it is not, or holds no file."""
+    def finish(self) -> list[FilePart]:
+        """The files, once the body is complete. Raises InvalidInput where it is not, or holds no file."""
         if not self._ended:
             raise InvalidInput("the multipart body breaks off", field="file", code="invalid_multipart")
-        if self._file_name is None:
+        if not self._files:
             raise InvalidInput("the multipart field `file` with the video is missing", field="file")
-        return check_file_name(self._file_name)
+        return self._files
 
     def _begin(self) -> None:
         self._disposition = b""
@@ -174,14 +179,16 @@ class _Form:
         self._part = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._part:
             raise InvalidInput("a part of the multipart body has no name", field="file", code="invalid_multipart")
-        if self._part in self.fields or (self._part == "file" and self._file_name is not None):
+        if self._part in self.fields:
             raise InvalidInput(f"the form field `{self._part[:100]}` is given twice", field=self._part[:100])
         name = file_name(self._disposition, options)
         self._in_file = name is not None
         if self._in_file and self._part != "file":
             raise InvalidInput("the video belongs into the multipart field `file`", field="file")
         if self._in_file:
-            self._file_name = name or "video"
+            if len(self._files) == MAX_PARTS:
+                raise InvalidInput(f"an upload may have at most {MAX_PARTS} files", field="file")
+            self._files.append(FilePart(name or "video", self._received, self._received))
         elif self._part == "file":
             raise InvalidInput("the multipart field `file` is no file: it has no file name", field="file")
         elif len(self.fields) == MAX_FIELDS:
@@ -190,13 +197,16 @@ class _Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self.pending += data[start:end]
+            self._received += end - start
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
             raise InvalidInput(f"a form field may have at most {MAX_FIELD_BYTES} bytes", field=self._part[:100])
 
     def _part_end(self) -> None:
-        if not self._in_file:
+        if self._in_file:
+            self._files[-1] = self._files[-1]._replace(end=self._received)
+        else:
             self.fields[self._part] = self._value.decode("utf-8", "replace")
 
     def _end(self) -> None:
@@ -204,8 +214,12 @@ class _Form:
 
 
 async def _write(target: IO[bytes], data: bytes, folder: Path, min_free_bytes: int) -> None:
+    await _in_thread(lambda: _write_all(target, data, folder, min_free_bytes))
+
+
+async def _in_thread(write: Callable[[], None]) -> None:
     """Write in a thread. Where the request is given up meanwhile, the thread is waited for: the file is closed next."""
-    writing = asyncio.ensure_future(asyncio.to_thread(_write_all, target, data, folder, min_free_bytes))
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
@@ -219,6 +233,11 @@ def _write_all(target: IO[bytes], data: bytes, folder: Path, min_free_bytes: int
     with _storing():
         while rest:
             rest = rest[target.write(rest):]
+
+
+def _collect(path: Path, parts: Sequence[FilePart]) -> None:
+    with _storing():
+        collect(path, parts)
 
 
 def _check_room(folder: Path, needed: int) -> None:

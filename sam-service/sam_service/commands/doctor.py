@@ -19,7 +19,7 @@ from sam_service.defaults import url_of
 from sam_service.errors import ServiceError
 from sam_service.settings import Settings
 
-LIBRARIES = ("torch", "transformers", "opencv-python-headless", "numpy", "fastapi", "httpx", "pydantic")
+LIBRARIES = ("torch", "transformers", "opencv-python-headless", "av", "numpy", "fastapi", "httpx", "pydantic")
 LOW_DISK_BYTES = 2 << 30
 
 
@@ -110,18 +110,20 @@ def _model(settings: Settings) -> str:
 
 
 def _video(settings: Settings) -> str:
-    import cv2
-
     from sam_service.demo_clip import FRAMES, render_clip
-    from sam_service.video.decoder import prepare_decoder
-    prepare_decoder()
+    from sam_service.video.job import Job
+    from sam_service.video.launch import decoder_version
+    from sam_service.video.limits import VideoLimits
+    from sam_service.video.process import DecodingProcess
     with tempfile.TemporaryDirectory(prefix="sam-doctor-") as folder:
-        capture = cv2.VideoCapture(str(render_clip(Path(folder) / "clip.mp4")))
-        count = sum(1 for _ in iter(lambda: capture.read()[0], False))
-        capture.release()
+        clip = render_clip(Path(folder).resolve() / "clip.mp4")
+        with DecodingProcess(clip, VideoLimits()) as process:
+            info = process.open()
+            count = sum(1 for _ in process.frames(Job(0, 1, None, info.width, info.height, 85)))
     if count != FRAMES:
-        raise Trouble(f"OpenCV read {count} of the {FRAMES} frames of a clip that it had written")
-    return "OpenCV writes and reads video"
+        raise Trouble(f"the decoding process read {count} of the {FRAMES} frames of a clip")
+    guards = ", ".join(process.guards)
+    return f"a process of its own decodes a clip with PyAV {decoder_version()}, with limits on {guards}"
 
 
 def _data(settings: Settings) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from sam_service.client import PropagatedFrame, VideoSession
 from sam_service.commands.terminal import Terminal
-from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.export.overlay import draw_overlay
 from sam_service.masks.png import decode_png, encode_png
+from sam_service.video.writer import WebmWriter, shown_for
 
 
 def mask_path(folder: Path, index: int, object_id: int) -> Path:
@@ -33,16 +34,22 @@ def write_masks(folder: Path, frame: PropagatedFrame) -> None:
         mask_path(folder, frame.index, object_id).write_bytes(encode_png(found.mask))
 
 
-def write_overlay(session: VideoSession, out: Path, written: Mapping[int, Sequence[int]], terminal: Terminal) -> list[Path]:
-    """Draw the masks that were written, by frame the ids of its objects, over the frames: a video and its first picture."""
+def write_overlay(session: VideoSession, out: Path, written: Mapping[int, Sequence[int]], times_s: Mapping[int, float],
+                  terminal: Terminal) -> list[Path]:
+    """Draw the masks that were written, by frame the ids of its objects, over the frames: a video and its first picture.
+
+    times_s: by frame, in the source video.
+    """
     video, first = out / "overlay.webm", out / "first.png"
-    with OverlayVideo(video, session.width, session.height, session.info["fps"]) as overlay:
+    begins = [times_s[index] for index in sorted(written)]
+    lasts = shown_for(begins, session.info["fps"])
+    with WebmWriter(video, session.width, session.height, session.info["fps"]) as overlay:
         for done, (index, object_ids) in enumerate(sorted(written.items()), start=1):
             picture = cv2.imdecode(np.frombuffer(session.frame(index), np.uint8), cv2.IMREAD_COLOR_RGB)
             image: NDArray[np.uint8] = np.asarray(picture, np.uint8)
             drawn = draw_overlay(image, {object_id: decode_png(mask_path(out / "masks", index, object_id).read_bytes())
                                          for object_id in object_ids})
-            overlay.add(drawn)
+            overlay.add(drawn, begins[done - 1] - begins[0], lasts[done - 1])
             if done == 1:
                 cv2.imwrite(str(first), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
             terminal.bar("overlay", done, len(written))

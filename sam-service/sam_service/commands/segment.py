@@ -119,7 +119,8 @@ def _track(session: VideoSession, options: SegmentOptions, terminal: Terminal, r
 def _write_results(session: VideoSession, options: SegmentOptions, terminal: Terminal, report: Report) -> None:
     if not options.exports:
         written = {frame["frame_idx"]: [item["object_id"] for item in frame["objects"]] for frame in report.frames}
-        for path in write_overlay(session, options.out, written, terminal):
+        times_s = {frame["frame_idx"]: frame["timestamp_s"] for frame in report.frames}
+        for path in write_overlay(session, options.out, written, times_s, terminal):
             report.add_files("overlay", path)
             terminal.say(f"overlay   {path}")
     for export_format in options.exports:

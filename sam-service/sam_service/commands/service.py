@@ -11,7 +11,6 @@ from sam_service.client import NoService, SamClient, SamError, Unreachable
 from sam_service.client.addresses import is_loopback
 from sam_service.defaults import DEFAULT_PORT
 from sam_service.settings import Settings
-from sam_service.video.decoder import prepare_decoder
 
 MAX_WAIT_S = 30.0
 
@@ -28,7 +27,6 @@ def connected(url: str | None, settings: Settings | None) -> Iterator[SamClient]
         return
     from sam_service.local import local_service  # brings torch
     assert settings is not None
-    prepare_decoder()
     key = settings.sam2_api_key.get_secret_value() if settings.sam2_api_key else ""
     with contextlib.ExitStack() as stack:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,9 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.errors import CapacityError, Conflict, EngineError, NotAVideo, NotFound
-from sam_service.video.decoder import Decoder
+from sam_service.errors import ClientError, Conflict, EngineError
 from sam_service.video.frames import FrameStore
+from sam_service.video.job import Job
+from sam_service.video.limits import VideoLimits
+from sam_service.video.process import DecodingProcess
+from sam_service.video.wire import EncodedFrame
 
 Image = NDArray[np.uint8]
 ORIGINAL_JPEG_QUALITY = 95
@@ -28,18 +31,12 @@ class Pictures(Protocol):
     def jpeg(self, index: int) -> bytes:
         """The frame as JPEG."""
 
-    def cancel(self) -> None:
-        """End the reading now, from any thread; a call that waits for a picture raises."""
-
 
 class SessionPictures:
     """The session's frames, byte for byte as the network and the page get them."""
 
     def __init__(self, frames: FrameStore) -> None:
         self.read, self.jpeg = frames.read, frames.jpeg
-
-    def cancel(self) -> None:
-        """Does nothing: a frame is read in a moment."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,54 +46,59 @@ class SessionPictures:
 
 
 class SourcePictures:
-    """The pictures of the source video, decoded from its start: seeking lands on other frames with many files.
+    """The pictures of the source video in its own size, decoded from its start: seeking lands on other frames with many files.
 
-    source_index: the source's frame for a frame of the session. Raises Conflict where the file is gone or another one.
+    They are decoded in a confined process, like those of the session. source_index: the source's frame for a frame of the
+    session. stride: how far apart these are in the source. fps: of a collection of pictures. Raises Conflict where the file is
+    gone or another one.
     """
 
-    def __init__(self, source: Path, width: int, height: int, source_index: Callable[[int], int]) -> None:
-        self._source = source
+    def __init__(self, source: Path, width: int, height: int, source_index: Callable[[int], int], *, stride: int = 1,
+                 fps: float | None = None, limits: VideoLimits | None = None) -> None:
         self._size = (width, height)
         self._source_index = source_index
-        self._next = 0
-        self._decoder: Decoder | None = None
-        self._cancelled = False
+        self._stride = stride
+        self._process = DecodingProcess(source, limits or VideoLimits(), fps=fps)
+        self._frames: Iterator[EncodedFrame] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._decoder is not None:
-            self._decoder.close()
+        self._process.close()
 
     def cancel(self) -> None:
         """End the decoding now, from any thread; a call that waits for a picture raises."""
-        self._cancelled = True
+        self._process.kill()
 
     def read(self, index: int) -> Image:
         """The frame as RGB, uint8 (H, W, 3)."""
-        decoder = self._decoder = self._decoder or self._opened()
+        width, height = self._size
         wanted = self._source_index(index)
-        while self._next <= wanted:
-            if self._cancelled:
-                raise CapacityError("the decoding was cancelled", code="export_cancelled")
-            if not decoder.grab():
-                raise _gone(f"the source video ends before frame {index}")
-            self._next += 1
-        picture = decoder.picture()
-        if picture is None or picture.shape[1::-1] != self._size:
-            raise _gone("the source video is not the one that this session was opened with")
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+        if self._frames is None:
+            self._frames = self._opened(wanted)
+        try:
+            frame = next((frame for frame in self._frames if frame.source_index >= wanted), None)
+        except ClientError:
+            frame = None
+        if frame is None or frame.source_index != wanted:
+            raise _gone(f"the source video has no frame {index} any more")
+        return np.frombuffer(frame.data, np.uint8).reshape(height, width, 3)
 
     def jpeg(self, index: int) -> bytes:
         """The frame as JPEG, encoded anew."""
         return encode_jpeg(self.read(index))
 
-    def _opened(self) -> Decoder:
+    def _opened(self, first: int) -> Iterator[EncodedFrame]:
+        """The source's pictures from number `first` on."""
+        width, height = self._size
         try:
-            return Decoder(self._source)
-        except (NotFound, NotAVideo):
+            info = self._process.open()
+        except ClientError:
             raise _gone("the source video is no longer there") from None
+        if (info.width, info.height) != (width, height):
+            raise _gone("the source video is not the one that this session was opened with")
+        return self._process.frames(Job(first, self._stride, None, width, height, ORIGINAL_JPEG_QUALITY, raw=True))
 
 
 def encode_jpeg(image: Image) -> bytes:

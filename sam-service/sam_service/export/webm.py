@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.errors import EngineError, InvalidInput, ServiceError, StorageFull
+from sam_service.errors import EngineError, InvalidInput
 from sam_service.export.clip import Clip, Options
-from sam_service.export.overlay import OverlayVideo, draw_overlay
+from sam_service.export.overlay import draw_overlay
 from sam_service.export.uids import fix_uids
 from sam_service.failures import disk_full, is_disk_full, translate
-from sam_service.video.decoder import Decoder
+from sam_service.video.writer import WebmWriter, shown_for
 
 TEMPORARY_PREFIX = "export-"
 PIECE_BYTES = 1 << 18
@@ -29,24 +29,26 @@ def write_webm(clip: Clip, options: Options) -> Generator[bytes, None, None]:
 def film(clip: Clip, pictures: Generator[NDArray[np.uint8], None, None], *, alpha: bool) -> Generator[bytes, None, None]:
     """The bytes of a WebM of `pictures`: nothing for each picture that is encoded, then the file in pieces.
 
-    The file is gone when this ends, however it ends. pictures: uint8 (H, W, 3) RGB, or (H, W, 4) BGRA with `alpha`.
+    Each picture is shown at its own time, counted from the clip's first. The file is gone when this ends, however it ends.
+    pictures: uint8 (H, W, 3) RGB, or (H, W, 4) BGRA with `alpha`.
     """
     if min(clip.width, clip.height) < 2:
         raise InvalidInput(f"pictures of {clip.width} x {clip.height} pixels are too small for a video", field="format")
     path = _temporary(clip.folder)
+    shown = zip(clip.timestamps_s, shown_for(clip.timestamps_s, clip.fps), strict=True)
     try:
-        with contextlib.closing(pictures), OverlayVideo(path, clip.width, clip.height, clip.fps, alpha=alpha) as video:
-            for picture in pictures:
-                video.add(picture)
+        with contextlib.closing(pictures), WebmWriter(path, clip.width, clip.height, clip.fps, alpha=alpha) as video:
+            for picture, (at_s, for_s) in zip(pictures, shown, strict=True):
+                video.add(picture, at_s - clip.timestamps_s[0], for_s)
                 yield b""
-        _check(path, clip.num_frames)
         fix_uids(path)
         with path.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
                 yield piece
     except OSError as error:
         if is_disk_full(error):
-            raise _full() from None
+            raise disk_full("the video could not be written whole: the service's disk is full; delete sessions or try "
+                            "later") from None
         raise translate(error) or EngineError("the video could not be written", code="export_failed") from error
     finally:
         path.unlink(missing_ok=True)
@@ -62,18 +64,3 @@ def _pictures(clip: Clip) -> Generator[NDArray[np.uint8], None, None]:
 def _temporary(folder: Path) -> Path:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX, suffix=".webm", delete=False) as file:
         return Path(file.name)
-
-
-def _check(path: Path, num_frames: int) -> None:
-    """The writer keeps silent about a full disk; then the file has no end, or not all its frames."""
-    try:
-        with Decoder(path) as decoder:
-            written = decoder.frame_count
-    except ServiceError:
-        written = None
-    if written is None or abs(written - num_frames) > 1:
-        raise _full()
-
-
-def _full() -> StorageFull:
-    return disk_full("the video could not be written whole: the service's disk is full; delete sessions or try later")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,16 +18,17 @@ from sam_service import __version__
 from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound, NotReady
 from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, OptionName, file_name, formats_with
-from sam_service.export.pictures import Pictures, SessionPictures, SourcePictures
+from sam_service.export.pictures import SessionPictures, SourcePictures
 from sam_service.sessions.events import ExportProgress
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import MaskSnapshot
+from sam_service.video.limits import VideoLimits
 
 MAX_EXPORTS = 16
 THREADS = 2
 MAX_FEATHER_PX = 100.0
-PROGRESS_INTERVAL_S, GONE_INTERVAL_S = 0.2, 0.5
+PUBLISH_INTERVAL_S, GONE_INTERVAL_S = 0.2, 1.0
 State = Literal["running", "done", "failed", "cancelled"]
 
 
@@ -53,7 +52,7 @@ class Exporting:
     def __init__(self, sessions: SessionService) -> None:
         self.sessions = sessions
         self.threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="export")
-        self.open: set[Export] = set()
+        self.exports: set[Export] = set()
         self.stopping = False
 
     async def start(self, session_id: str, request: ExportRequest) -> Export:
@@ -70,16 +69,19 @@ class Exporting:
         for object_id in chosen:
             session.require_object(object_id, "object_ids")
         first, last = await self._range(session, request)
-        if len(self.open) >= MAX_EXPORTS:
+        if len(self.exports) >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
         snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
-        return Export(self, session, request, _clip(session, request, chosen, first, last, snapshot), snapshot)
+        sources: list[SourcePictures] = []
+        clip = _clip(session, request, chosen, first, last, snapshot, functools.partial(
+            _pictures, session, request.size == "original", self.sessions.limits.video, sources))
+        return Export(self, session, request, clip, snapshot, sources)
 
     def begin_stop(self) -> None:
-        """End all exports, also the decoding of a picture in work: the process is about to end."""
+        """End all exports at their next piece, and decoding for one at once: the process is about to end."""
         self.stopping = True
-        for export in self.open:
-            export.cancel_reading()
+        for export in self.exports:
+            export.stop_decoding()
 
     def close(self) -> None:
         """Wait for the pieces in work; no more are made."""
@@ -107,14 +109,13 @@ class Export:
     them. `close`, which has to be called whatever happened, frees all it holds."""
 
     def __init__(self, exporting: Exporting, session: Session, request: ExportRequest, clip: Clip,
-                 snapshot: MaskSnapshot) -> None:
+                 snapshot: MaskSnapshot, sources: list[SourcePictures]) -> None:
         form = FORMATS[request.format]
         self.media_type = form.media_type
         self.file_name = file_name(session.record.video_name, request.format)
         self._exporting, self._session, self._format = exporting, session, request.format
         self._request = request
-        self._clip, self._snapshot = clip, snapshot
-        self._pictures = clip.open_pictures = _Reading(clip.open_pictures)
+        self._clip, self._snapshot, self._sources = clip, snapshot, sources
         options = Options(request.images, request.feather, request.segmentation)
         self._making: Generator[bytes, None, None] = form.write(clip, options)
         self._one_at_a_time = threading.Lock()
@@ -122,25 +123,35 @@ class Export:
         self._state: State = "running"
         self._closed = False
         self._published_at = 0.0
-        exporting.open.add(self)
+        exporting.exports.add(self)
 
     async def begin(self, is_gone: Callable[[], Awaitable[bool]]) -> None:
         """Make the first piece that is not empty. Raises what went wrong, ClientError where `is_gone` says the client is."""
-        self._publish_progress()
+        self._publish()
         while self._state == "running" and not self._begun:
-            self._begun = await self._next_unless(is_gone)
+            step = asyncio.ensure_future(self._next())
+            try:
+                while not step.done():
+                    await asyncio.wait([step], timeout=GONE_INTERVAL_S)
+                    if await is_gone():
+                        raise ClientError("the client went away", code="client_gone")
+            except BaseException:
+                self.stop_decoding()
+                step.cancel()
+                raise
+            self._begun = step.result()
 
-    async def pieces(self, is_gone: Callable[[], Awaitable[bool]] | None = None) -> AsyncIterator[bytes]:
-        """All pieces, none of them empty, as they are made. is_gone: as for `begin`, where nobody else notices that."""
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All pieces, none of them empty, as they are made."""
         yield self._begun
         self._begun = b""
         while self._state == "running":
-            piece = await (self._next() if is_gone is None else self._next_unless(is_gone))
+            piece = await self._next()
             if piece:
                 yield piece
 
     async def fingerprint(self) -> str:
-        """What tells the file of one state of the session from that of another: 32 hexadecimal digits. Raises NotReady."""
+        """A name for the file, another one for each state of the session: 32 hexadecimal digits. Raises NotReady."""
         if self._exporting.stopping:
             raise NotReady("the service is stopping", code="stopping")
         return await asyncio.get_running_loop().run_in_executor(self._exporting.threads, self._digest)
@@ -150,44 +161,35 @@ class Export:
         await self.begin(is_gone)
         whole = tempfile.TemporaryFile(dir=self._session.folder)  # noqa: SIM115 - it is handed on
         try:
-            async for piece in self.pieces(is_gone):
+            async for piece in self.pieces():
                 self._exporting.sessions.require_room()
                 await asyncio.get_running_loop().run_in_executor(self._exporting.threads, whole.write, piece)
+                if await is_gone():
+                    raise ClientError("the client went away", code="client_gone")
         except BaseException:
             whole.close()
             raise
         return whole
 
     def close(self) -> None:
-        """Stop, and free everything: at once, or when the piece in work is given up. May be called twice."""
+        """Stop, and free everything: at once, or when the piece in work is made. May be called twice."""
         if self._closed:
             return
         self._closed = True
         if self._state == "running":
             self._state = "cancelled"
-        self._publish_progress()
-        self._exporting.open.discard(self)
-        self.cancel_reading()
+        self._publish()
+        self.stop_decoding()
+        self._exporting.exports.discard(self)
         try:
             self._exporting.threads.submit(self._free)
         except RuntimeError:  # the service stops, and its threads have ended
             self._free()
 
-    def cancel_reading(self) -> None:
-        """Give up the picture that is being decoded; the piece in work fails."""
-        self._pictures.cancel()
-
-    async def _next_unless(self, is_gone: Callable[[], Awaitable[bool]]) -> bytes:
-        """The next piece. Raises as `_next`, and ClientError once the client is gone, without waiting for the piece in work."""
-        making = asyncio.ensure_future(self._next())
-        while not making.done():
-            await asyncio.wait({making}, timeout=GONE_INTERVAL_S)
-            if await is_gone():
-                self.cancel_reading()
-                await asyncio.wait({making})
-                making.exception()
-                raise ClientError("the client went away", code="client_gone")
-        return making.result()
+    def stop_decoding(self) -> None:
+        """End what decodes the source video for this export; a piece that waits for a picture of it fails."""
+        for source in tuple(self._sources):
+            source.cancel()
 
     async def _next(self) -> bytes:
         """The next piece, maybe empty. Counts as a use of the session; one that was deleted ends the export."""
@@ -199,15 +201,15 @@ class Export:
             piece = await asyncio.get_running_loop().run_in_executor(self._exporting.threads, self._step)
         except Exception as error:
             self._state = "failed"
-            if isinstance(error, FrameUnreadable):
-                sessions.get(session_id)  # deleted while it was read: then there is no such session
             if self._exporting.stopping:
                 raise NotReady("the service is stopping", code="stopping") from error
+            if isinstance(error, FrameUnreadable):
+                sessions.get(session_id)  # deleted while it was read: then there is no such session
             raise
         if piece is None:
             self._state = "done"
-        elif asyncio.get_running_loop().time() - self._published_at >= PROGRESS_INTERVAL_S:
-            self._publish_progress()
+        elif asyncio.get_running_loop().time() - self._published_at >= PUBLISH_INTERVAL_S:
+            self._publish()
         return piece or b""
 
     def _step(self) -> bytes | None:
@@ -228,32 +230,9 @@ class Export:
             finally:
                 self._snapshot.close()
 
-    def _publish_progress(self) -> None:
+    def _publish(self) -> None:
         self._published_at = asyncio.get_running_loop().time()
         self._session.events.publish(ExportProgress(self._format, self._clip.done, self._clip.num_frames, self._state))
-
-
-class _Reading:
-    """Opens an export's pictures, and ends what decodes them from another thread."""
-
-    def __init__(self, open_pictures: Callable[[], AbstractContextManager[Pictures]]) -> None:
-        self._open = open_pictures
-        self._opened: list[Pictures] = []
-        self._cancelled = False
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[Pictures]:
-        with self._open() as pictures:
-            self._opened.append(pictures)
-            if self._cancelled:
-                pictures.cancel()
-            yield pictures
-
-    def cancel(self) -> None:
-        """End the reading of a picture now, and of those that are opened later."""
-        self._cancelled = True
-        for pictures in self._opened:
-            pictures.cancel()
 
 
 def _check_options(request: ExportRequest) -> None:
@@ -280,7 +259,7 @@ def _snapshot(sessions: SessionService, session: Session, first: int, last: int,
 
 
 def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first: int, last: int,
-          snapshot: MaskSnapshot) -> Clip:
+          snapshot: MaskSnapshot, open_pictures: Callable[[], SessionPictures | SourcePictures]) -> Clip:
     manifest = session.frames.manifest
     original = request.size == "original"
     width, height = (manifest.original_width, manifest.original_height) if original else session.size
@@ -290,13 +269,13 @@ def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first
         fps=_rate(timestamps, manifest.fps / manifest.options.frame_stride), first=first, last=last, timestamps_s=timestamps,
         objects=tuple(_object(session, object_id) for object_id in chosen),
         stored_masks=functools.partial(_stored_masks, snapshot, first, last, chosen),
-        open_pictures=functools.partial(_pictures, session, width, height, original), folder=session.folder)
+        open_pictures=open_pictures, folder=session.folder)
 
 
 def _rate(timestamps_s: Sequence[float], nominal: float) -> float:
-    """Frames a second: on the average, so that a video of varying rate keeps its length."""
+    """Frames a second on the average; there may be one an hour."""
     seconds = timestamps_s[-1] - timestamps_s[0]
-    return round((len(timestamps_s) - 1) / seconds, 3) if seconds > 0 else nominal
+    return float(f"{(len(timestamps_s) - 1) / seconds:.6g}") if seconds > 0 else nominal
 
 
 def _object(session: Session, object_id: int) -> ExportedObject:
@@ -314,7 +293,14 @@ def _stored_masks(snapshot: MaskSnapshot, first: int, last: int, chosen: Sequenc
             yield index, masks
 
 
-def _pictures(session: Session, width: int, height: int, original: bool) -> SessionPictures | SourcePictures:
-    if original:
-        return SourcePictures(Path(session.record.source), width, height, session.frames.source_index)
-    return SessionPictures(session.frames)
+def _pictures(session: Session, original: bool, limits: VideoLimits,
+              sources: list[SourcePictures]) -> SessionPictures | SourcePictures:
+    """The pictures of an export. What decodes the source video is noted in `sources`."""
+    if not original:
+        return SessionPictures(session.frames)
+    manifest = session.frames.manifest
+    opened = SourcePictures(Path(session.record.source), manifest.original_width, manifest.original_height,
+                            session.frames.source_index, stride=manifest.options.frame_stride, fps=manifest.options.fps,
+                            limits=limits)
+    sources.append(opened)
+    return opened

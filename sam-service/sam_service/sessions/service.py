@@ -71,6 +71,7 @@ class OpenOptions:
     max_frames: int | None = None
     frame_stride: int = 1
     image_size: int | None = None
+    fps: float | None = None
 
 
 class SessionService:
@@ -322,10 +323,10 @@ class SessionService:
         frame_options = FrameOptions(
             start_frame=options.start_frame, frame_stride=options.frame_stride,
             max_frames=min(options.max_frames, limit) if options.max_frames is not None else limit,
-            max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
+            max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality, fps=options.fps)
         now = self.clock()
         record = SessionRecord(session_id, now, now, image_size, name, str(path), self.engine.identity)
-        process = DecodingProcess(path, self.limits.video)
+        process = DecodingProcess(path, self.limits.video, fps=options.fps)
         try:
             frames = FrameStore.create(folder / "frames", process.open(), frame_options)
             session = self._session(record, folder, frames, MemoryState.READY)

@@ -1,74 +1,47 @@
-"""One pass over a video, from its first picture to its last, through OpenCV's bundled FFmpeg.
+"""One pass over a video, from its first picture to its last, through the FFmpeg that PyAV bundles.
 
-What OpenCV does, checked with 5.0:
-
-* Phone clips come out upright: `CAP_PROP_ORIENTATION_AUTO` is on by default for quarter turns, and the width and
-  height it reports are already swapped. Mirrored clips are not mirrored back.
-* A picture that cannot be decoded is passed over inside `grab`, or makes it say False although more pictures follow;
-  asking again goes on, and the next picture keeps its own timestamp. Damage that the codec conceals is not told.
-* Some streams report position 0 for their last pictures. The caller repairs that.
-* `CAP_PROP_FOURCC` names the codec that was chosen, in one spelling whatever the container calls it.
+Only the decoding process imports this: OpenCV, which the service uses, bundles another FFmpeg, and two of them in one process
+do not go together.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from functools import cache
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
-import cv2
+import av
+import av.audio.codeccontext
+import av.audio.stream  # these, PyAV would load when it comes to them; then this process may read no file any more
+import av.error
+import av.logging
+import av.subtitles.codeccontext
+import av.subtitles.stream
 import numpy as np
-import numpy.typing as npt
+from av.codec.context import ThreadType
+from av.filter import Graph
+from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from PIL import Image
 
 from sam_service.errors import NotAVideo
-from sam_service.video.source import container_of, open_source
+from sam_service.video.clock import Clock, rate_of
+from sam_service.video.codecs import CONTAINER_OPTIONS, check_codec
+from sam_service.video.containers import DEMUXERS, Container
+from sam_service.video.display import PQ, UPRIGHT, Turn, square_pixels, tone_map, turn_of
 
-FALLBACK_FPS = 30.0
-"""Frames a second for a container that claims none, or none that can be true."""
-
-_MAX_FPS = 1000.0
 _MAX_FRAMES = 10**9
-_GRAB_ATTEMPTS = 4096  # damaged pictures in a row; at the end of a file an attempt costs 1 to 3 microseconds
-_CODECS = {
-    "H.264": "h264 avc1 x264",
-    "HEVC": "hevc hvc1 hev1 h265",
-    "AV1": "av01",
-    "VP8": "vp80",
-    "VP9": "vp90 vp09",
-    "MPEG-4": "fmp4 mp4v mp42 mp43 div3",
-    "MPEG-1/2": "mpg1 mpg2 mpeg",
-    "MJPEG": "mjpg",
-    "ProRes": "apch apcn apcs apco ap4h ap4x",
-    "DNxHD": "avdn avdh",
-    "H.263": "h263 s263 flv1",
-    "FFV1": "ffv1",
-}
-_FOURCCS = frozenset(" ".join(_CODECS.values()).split())
-_CAPTURE_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,flv",
-    "codec_whitelist": "h264,hevc,av1,libdav1d,libaom-av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,msmpeg4v2,msmpeg4,mpeg1video,"
-    "mpeg2video,mpegvideo,mjpeg,prores,dnxhd,h263,flv,ffv1,aac,mp3,mp3float,ac3,eac3,mp2,mp2float,opus,vorbis,flac",
-    "max_streams": "64",
-}
-"""FFmpeg's own guards: no protocol but files, the containers of `containers.py`, few streams; while it looks into the
-streams it opens no decoder but these. Without a sound track's decoder it would read on in vain."""
-
-
-@cache
-def prepare_decoder() -> None:
-    """Guard FFmpeg and keep its messages off standard error, for the whole process.
-
-    A damaged file makes FFmpeg print a line per broken block, with the file's contents in it. Its level and its
-    options can only be given through OpenCV's variables, before OpenCV opens or writes its first video: a
-    program that does so by itself calls this first. A level that the operator set stays.
-    """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "|".join(f"{name};{value}" for name, value in _CAPTURE_OPTIONS.items())
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+_MAX_ERRORS = 4096  # damaged packets in a row that are passed over
+_AHEAD_PACKETS, _AHEAD_BYTES = 64, 8 << 20  # read before the first picture, to learn the frame rate
+_MOST_ENTRIES = 100_000  # of an index that are looked at one by one
+_NO_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 class Decoder:
@@ -76,65 +49,101 @@ class Decoder:
 
     Attributes:
         container: what the file is.
-        width, height: pixels of the pictures as displayed, upright.
-        fps: frames a second; `FALLBACK_FPS` when the container's own figure cannot be true.
+        width, height: pixels of the pictures as displayed: upright, and square. Of the first picture, once it is grabbed.
+        pixel_aspect: a stored pixel's width divided by its height; 1 where the file says nothing.
+        fps: frames a second on average, by what is known before the pictures are decoded.
         frame_count: source frames the container announces, None when it does not know.
+        time_s: seconds from the first picture to the grabbed one.
+        size_changed: whether a picture so far had another size than the first.
     """
 
-    def __init__(self, source: Path | int, *, threads: int = 1) -> None:
-        """Open a file, or one that is open already, with `threads` decoding threads.
+    def __init__(self, descriptor: int, container: Container, *, threads: int = 1) -> None:
+        """Decode an open file, by `threads` threads. The descriptor stays the caller's.
 
-        Raises as `open_source` and `container_of`, and `NotAVideo` without a stream, or with a codec (code
-        `codec_not_accepted`) that is not on the list.
+        Raises `NotAVideo` without a video stream, or with a codec (code `codec_not_accepted`) that is not on the list.
         """
-        prepare_decoder()
-        descriptor = source if isinstance(source, int) else open_source(source)
+        self.container = container
+        options = {**CONTAINER_OPTIONS, "fd": str(descriptor)}
+        os.lseek(descriptor, 0, os.SEEK_SET)
         try:
-            self.container = container_of(descriptor)
             # By its descriptor the file has no name in which FFmpeg could see a protocol, a pattern or a format.
-            name = f"/dev/fd/{descriptor}"
-            self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
-        finally:
-            if descriptor is not source:
-                os.close(descriptor)
-        if not self._capture.isOpened():
-            raise NotAVideo("the file holds no video that can be decoded", field="video_path", code="no_frames")
-        codec = _fourcc(self._capture.get(cv2.CAP_PROP_FOURCC))
-        if codec not in _FOURCCS:
-            accepted = ", ".join(_CODECS)
-            raise NotAVideo(
-                f"the video's codec is not one of the accepted ones: {accepted}", field="video_path", code="codec_not_accepted"
-            )
-        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        self.fps = _sane_fps(self._capture.get(cv2.CAP_PROP_FPS))
-        self.frame_count = _sane_count(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            self._input = av.open("fd:", format=DEMUXERS[container], container_options=options, metadata_errors="replace")
+        except av.error.FFmpegError as error:
+            _reraise_memory(error)
+            raise _no_frames() from None
+        self._stream = _largest(list(self._input.streams.video))
+        codec = self._stream.codec_context
+        codec.thread_count = threads
+        codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
+        for other in self._input.streams:
+            if other.index != self._stream.index:
+                other.discard = Discard.all
+        self._ahead: deque[Packet[VideoStream]] = deque()
+        self._demuxed = self._demux()
+        self._look_ahead()
+        self.fps = rate_of(self._stamps_s(), self._claimed_fps())
+        self.frame_count = self._count()
+        self._clock = Clock(self.fps)
+        self._reformatter = VideoReformatter()
+        self._frames = self._shown()
+        self._frame: VideoFrame | None = None
+        self._turn = UPRIGHT
+        self._first_size: tuple[int, int] | None = None
+        self.size_changed = False
+        aspect = self._stream.sample_aspect_ratio
+        self.pixel_aspect = Fraction(1) if not aspect else Fraction(aspect)
+        self.width, self.height = square_pixels(codec.width, codec.height, self.pixel_aspect)
 
     def grab(self) -> bool:
-        """Decode the next picture, without converting it. False at the end of the video."""
-        return any(self._capture.grab() for _ in range(_GRAB_ATTEMPTS))
-
-    def picture(self) -> npt.NDArray[np.uint8] | None:
-        """Return the grabbed picture as BGR, uint8 (H, W, 3), upright; None when it cannot be converted.
-
-        Raises MemoryError where there is not enough.
-        """
-        try:
-            ok, image = self._capture.retrieve()
-        except cv2.error as error:
-            if error.code == cv2.Error.StsNoMem:
-                raise MemoryError from error
-            return None
-        return np.asarray(image, np.uint8) if ok and image is not None and image.size else None
+        """Decode the next picture, without converting it. False at the end of the video. Raises MemoryError."""
+        self._frame = next(self._frames, None)
+        if self._frame is None:
+            return False
+        frame = self._frame
+        stamp = frame.pts if frame.pts is not None else frame.dts
+        base = frame.time_base or self._stream.time_base
+        self._clock.tick(float(stamp * base) if stamp is not None and base else None)
+        self._turn = _turn(frame)
+        if self._first_size is None:
+            self._first_size = (frame.width, frame.height)
+            shown = square_pixels(frame.width, frame.height, self.pixel_aspect)
+            self.width, self.height = self._turn.size(*shown)
+        self.size_changed |= (frame.width, frame.height) != self._first_size
+        return True
 
     @property
-    def position_s(self) -> float:
-        """Seconds from the start of the video to the grabbed picture, as the container has it: maybe 0 or nan."""
-        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    def time_s(self) -> float:
+        """Seconds from the first picture to the grabbed one."""
+        return self._clock.time_s
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height of the grabbed picture as it is stored, in pixels."""
+        return (self._frame.width, self._frame.height) if self._frame is not None else (0, 0)
+
+    def picture(self, width: int, height: int) -> Image.Image | None:
+        """Return the grabbed picture upright at `width` x `height` pixels, its channels red, green, blue and one to be ignored.
+
+        None when it cannot be converted. Raises MemoryError.
+        """
+        assert self._frame is not None
+        frame = self._frame
+        to = self._turn.size(width, height)
+        enlarged = to[0] > frame.width or to[1] > frame.height
+        how = Interpolation.BICUBIC if enlarged else Interpolation.AREA
+        try:
+            plane = self._reformatter.reformat(frame, *to, format="rgb0", interpolation=how, threads=1).planes[0]
+        except av.error.FFmpegError as error:
+            _reraise_memory(error)
+            return None
+        image = Image.frombuffer("RGBX", to, cast(bytes, plane), "raw", "RGBX", plane.line_size, 1)
+        if frame.color_trc == PQ:
+            image = image.convert("RGB").filter(tone_map())
+        return image if self._turn == UPRIGHT else Image.fromarray(self._turn.apply(np.asarray(image)), image.mode)
 
     def close(self) -> None:
-        """Give the file and the decoder's memory back. May be called twice."""
-        self._capture.release()
+        """Give the decoder's memory back. May be called twice."""
+        self._input.close()
 
     def __enter__(self) -> Self:
         return self
@@ -144,14 +153,185 @@ class Decoder:
     ) -> None:
         self.close()
 
+    # What comes before the pictures
 
-def _fourcc(code: float) -> str:
-    return int(code).to_bytes(8, "little", signed=True)[:4].decode("latin-1").lower()
+    def _look_ahead(self) -> None:
+        """Read the first packets, which say how far apart pictures are."""
+        size = 0
+        while len(self._ahead) < _AHEAD_PACKETS and size < _AHEAD_BYTES:
+            packet = next(self._demuxed, None)
+            if packet is None:
+                return
+            self._ahead.append(packet)
+            size += packet.size
+
+    def _stamps_s(self) -> list[float]:
+        base, entries = self._stream.time_base, self._stream.index_entries
+        if not base:
+            return []
+        if self.container is Container.MP4 and self._stream.frames > 1 and len(entries) == self._stream.frames:
+            first, last = entries[0].timestamp, entries[len(entries) - 1].timestamp
+            step = (last - first) / (len(entries) - 1)
+            return [float((first + step * at) * base) for at in range(len(entries))] if len(entries) < _MOST_ENTRIES else []
+        stamps: list[int] = []
+        decoded_at: int | None = None
+        for packet in self._ahead:
+            if decoded_at is not None and packet.dts is not None and packet.dts < decoded_at:
+                break  # the clock is set back: files were put together
+            decoded_at = packet.dts if packet.dts is not None else decoded_at
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None and not packet.is_discard:
+                stamps.append(stamp)
+        return [float(stamp * base) for stamp in stamps]
+
+    def _claimed_fps(self) -> float | None:
+        rate = self._stream.guessed_rate if self.container.is_raw else self._stream.average_rate
+        return float(rate) if rate else None
+
+    def _count(self) -> int | None:
+        """How many frames the container announces, without those that its edit list leaves out."""
+        count, entries = self._stream.frames, self._stream.index_entries
+        if 0 < count < _MAX_FRAMES:
+            left_out = 0
+            if self.container is Container.MP4 and len(entries) <= min(count, _MOST_ENTRIES):
+                left_out = sum(entry.is_discard for entry in entries)
+            return count - left_out
+        seconds = 0.0
+        if self._stream.duration and self._stream.time_base:
+            seconds = float(self._stream.duration * self._stream.time_base)
+        elif self._input.duration:
+            seconds = self._input.duration / av.time_base
+        announced = round(seconds * self.fps)
+        return announced if 0 < announced < _MAX_FRAMES and not self.container.is_raw else None
+
+    # From packets to pictures
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        yield from self._demuxed
+
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
+        """The stream's packets; what cannot be read is passed over."""
+        for _ in range(_MAX_ERRORS):
+            try:
+                for packet in self._input.demux(self._stream):
+                    if packet.size:  # an empty one would end the decoder's work
+                        yield packet
+                return
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                _reraise_memory(error)
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        """The pictures that can be decoded."""
+        codec, errors = self._stream.codec_context, 0
+        for packet in self._packets():
+            try:
+                frames = codec.decode(packet)
+            except av.error.FFmpegError as error:
+                _reraise_memory(error)
+                errors += 1
+                if errors > _MAX_ERRORS:
+                    return
+                continue
+            errors = 0 if frames else errors
+            yield from frames
+        try:
+            yield from codec.decode(None)
+        except av.error.FFmpegError as error:
+            _reraise_memory(error)
+
+    def _shown(self) -> Iterator[VideoFrame]:
+        """The pictures in full: those that are made of two fields are put together anew.
+
+        Once there was one of these, all go through the filter, which lets the others pass, so that none overtakes another.
+        """
+        deinterlacer: _Deinterlacer | None = None
+        for frame in self._decoded():
+            if deinterlacer is not None and not deinterlacer.takes(frame):
+                yield from deinterlacer.push(None)
+                deinterlacer = None
+            if deinterlacer is None and frame.interlaced_frame:
+                deinterlacer = _Deinterlacer.of(frame, self._stream.time_base)
+            if deinterlacer is None:
+                yield frame
+            else:
+                yield from deinterlacer.push(frame)
+        if deinterlacer is not None:
+            yield from deinterlacer.push(None)
 
 
-def _sane_fps(fps: float) -> float:
-    return fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else FALLBACK_FPS
+class _Deinterlacer:
+    """Makes whole pictures of interlaced ones, one for each, and lets others pass."""
+
+    def __init__(self, frame: VideoFrame, time_base: Fraction | None) -> None:
+        self._format = (frame.width, frame.height, frame.format.name)
+        self._time_base = time_base
+        graph = self._graph = Graph()
+        graph.threads = 1
+        source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)
+        graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")).configure()
+
+    @classmethod
+    def of(cls, frame: VideoFrame, time_base: Fraction | None) -> Self | None:
+        """One for pictures like `frame`; None where they are too small for it."""
+        try:
+            return cls(frame, time_base)
+        except av.error.FFmpegError as error:
+            _reraise_memory(error)
+            return None
+
+    def takes(self, frame: VideoFrame) -> bool:
+        """Whether it is made for pictures of this size and format."""
+        return (frame.width, frame.height, frame.format.name) == self._format
+
+    def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+        """Give it the next picture, None at the end; the ones that are finished come out."""
+        try:
+            self._graph.vpush(frame)
+            while True:
+                yield self._graph.vpull()
+        except av.error.FFmpegError as error:  # it wants more, it is at its end, or it cannot take this picture
+            _reraise_memory(error)
 
 
-def _sane_count(count: float) -> int | None:
-    return int(count) if math.isfinite(count) and 0 < count < _MAX_FRAMES else None
+def quiet_decoder() -> None:
+    """Let FFmpeg print nothing but errors, at once, to standard error."""
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.restore_default_callback()
+
+
+def _largest(streams: list[VideoStream]) -> VideoStream:
+    """The video stream with the largest pictures. Cover art is none."""
+    videos = [stream for stream in streams if not stream.disposition & _NO_PICTURES]
+    if not videos:
+        if streams:
+            raise NotAVideo("the file holds no video, only a cover picture")
+        raise _no_frames()
+    with_decoder = [stream for stream in videos if stream.codec_context is not None]
+    if not with_decoder:
+        check_codec("unknown")
+    largest = max(with_decoder, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+    check_codec(largest.codec_context.name)
+    return largest
+
+
+def _turn(frame: VideoFrame) -> Turn:
+    if not frame.rotation and not frame.side_data:
+        return UPRIGHT
+    try:
+        return turn_of(bytes(cast(Any, frame.side_data)[SideDataType.DISPLAYMATRIX]))
+    except (KeyError, ValueError):  # none, or a kind of data that PyAV does not know
+        return UPRIGHT
+
+
+def _no_frames() -> NotAVideo:
+    return NotAVideo("the file holds no video that can be decoded", code="no_frames")
+
+
+def _reraise_memory(error: av.error.FFmpegError) -> None:
+    """Raise MemoryError where that is what FFmpeg says."""
+    if isinstance(error, MemoryError):
+        raise MemoryError from error

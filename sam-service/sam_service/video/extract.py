@@ -11,9 +11,9 @@ from pathlib import Path
 from sam_service.errors import EngineError, ServiceError
 from sam_service.failures import disk_full, is_disk_full, translate
 from sam_service.video.frames import FrameStore
+from sam_service.video.job import Job
 from sam_service.video.limits import VideoLimits
 from sam_service.video.process import DecodingProcess
-from sam_service.video.reading import Job
 
 _log = logging.getLogger(__name__)
 NO_ROOM = "there is no room to store the video's frames"
@@ -22,8 +22,8 @@ NO_ROOM = "there is no room to store the video's frames"
 class Extraction:
     """One pass over `source`, by a process of its own and a thread that takes its frames, into `store`.
 
-    A store that already holds frames is gone on with: the source is decoded again from its start up to the source
-    frame after the last one stored. Seeking would be faster and lands on other frames with many files.
+    If the store already holds frames, extraction resumes after the last one: the source is decoded again from its start, and
+    frames are taken from there on. Seeking would be faster and lands on other frames with many files.
 
     Session frame k is the k-th picture that could be decoded among source frames start, start + stride, ... A source
     frame that the decoder passes over for damage has no number, so frames after it keep their own timestamps.
@@ -55,7 +55,8 @@ class Extraction:
             return
         self._store.resume()
         self._cancelled.clear()
-        self._process = opened or DecodingProcess(self._source, self._limits, threads=self._decoder_threads)
+        self._process = opened or DecodingProcess(
+            self._source, self._limits, threads=self._decoder_threads, fps=self._store.manifest.options.fps)
         self._thread = threading.Thread(
             target=self._run, args=(self._process, opened is not None), name=f"extract-{self._store.folder.name}", daemon=True)
         self._thread.start()
@@ -89,7 +90,7 @@ class Extraction:
     def _fail(self, error: ServiceError) -> None:
         try:
             self._store.fail(error)
-        except OSError as again:  # told in memory already; the disk cannot take the note
+        except OSError as again:  # readers have it already; the disk cannot take the note
             _log.warning("the error could not be written down", exc_info=again)
 
     def _take_frames(self, process: DecodingProcess) -> None:
@@ -99,8 +100,9 @@ class Extraction:
                 return
             if shutil.disk_usage(self._store.folder).free < self._limits.min_free_bytes:
                 raise disk_full(NO_ROOM)
-            self._store.append(frame.jpeg, frame.timestamp_s, source_index=frame.source_index)
-        self._store.finish(truncated=process.truncated, missing_frames=process.missing_frames)
+            self._store.append(frame.data, frame.timestamp_s, source_index=frame.source_index)
+        self._store.finish(truncated=process.truncated, missing_frames=process.missing_frames, fps=process.fps,
+                           size_changed=process.size_changed)
 
     def _job(self) -> Job:
         """The frames that are missing."""

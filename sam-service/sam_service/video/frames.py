@@ -160,7 +160,7 @@ class FrameStore:
             ServiceError: what ended the extraction early, for a frame it did not reach.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._settled(index), timeout_s)
+            self._changed.wait_for(lambda: self._is_decided(index), timeout_s)
         self._record(index)
 
     def append(self, jpeg: bytes, timestamp_s: float, *, source_index: int) -> None:
@@ -189,17 +189,19 @@ class FrameStore:
             if pack_error(self._error) is None:
                 self._error = None
 
-    def finish(self, *, truncated: bool, missing_frames: int) -> None:
-        """Say that the last frame is in, once all are safely on the disk. Raises OSError."""
+    def finish(self, *, truncated: bool, missing_frames: int, fps: float | None = None, size_changed: bool = False) -> None:
+        """Say that the last frame is in, once all are safely on the disk. Raises OSError.
+
+        Args: as in `Manifest`; fps: None where it was not measured.
+        """
         count = self.frames_ready
         for name in (*map(frame_name, range(count)), INDEX_NAME):
             sync_file(self.folder / name)
-        self._publish(
-            replace(self.manifest, count=count, complete=True, truncated=truncated, missing_frames=missing_frames)
-        )
+        self._publish(replace(self.manifest, count=count, complete=True, truncated=truncated, missing_frames=missing_frames,
+                              fps=fps or self.manifest.fps, size_changed=size_changed))
 
     def fail(self, error: ServiceError) -> None:
-        """Say that the extraction ended early. Whoever waits is told; the video's own fault is remembered on disk."""
+        """Say that the extraction ended early. Wakes whoever waits; the video's own fault is stored on disk."""
         with self._changed:
             self._error = error
             self._changed.notify_all()
@@ -208,7 +210,7 @@ class FrameStore:
             self._publish(replace(self.manifest, count=self.frames_ready, error=packed))
 
     def stop(self) -> None:
-        """Say that the extraction was stopped and may be resumed. Whoever waits is told."""
+        """Say that the extraction was stopped and may be resumed. Wakes whoever waits."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -219,7 +221,7 @@ class FrameStore:
             self._manifest = manifest
             self._changed.notify_all()
 
-    def _settled(self, index: int) -> bool:
+    def _is_decided(self, index: int) -> bool:
         """Whether waiting longer cannot change the answer for frame `index`. Holds the lock."""
         return index < len(self._records) or self._error is not None or self._stopped or self._past_end(index)
 

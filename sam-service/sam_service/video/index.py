@@ -1,6 +1,6 @@
 """`frames.idx`: one record of 24 bytes per stored frame, in order, appended after the frame itself is in place.
 
-So a frame costs one small write however many came before it, and what a killed process left behind can be told:
+So a frame costs one small write however many came before it, and what a killed process left behind is recognised:
 a record that is not whole, or whose JPEG is not there, is dropped and the frame extracted again.
 """
 

@@ -13,11 +13,12 @@ class VideoInfo:
     """A video that has at least one picture.
 
     Attributes:
-        width, height: pixels as displayed, upright.
-        fps: frames a second, always above 0 and at most 1000.
+        width, height: pixels as displayed: upright, and square.
+        fps: frames a second on average, above 0; an estimate until all frames were seen.
         num_frames: source frames by the container's word, None when it has none. An estimate.
         duration_s: seconds by the same estimate, None without it.
         container: what the file is.
+        pixel_aspect: width of a stored pixel divided by its height; the size above has square ones.
     """
 
     width: int
@@ -26,6 +27,7 @@ class VideoInfo:
     num_frames: int | None
     duration_s: float | None
     container: Container
+    pixel_aspect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class VideoLimits:
         max_duration_s: length in seconds.
         max_memory_bytes: what the decoding process may allocate. 2 GiB hold an 8K picture with 16 reference pictures.
         max_frame_cpu_s: processor seconds for one picture; also for opening the file.
+        max_cpu_s: processor seconds for the whole file.
         max_silence_s: seconds without a sign of life from the decoding process.
         min_free_bytes: what must stay free on the disk that the frames are stored on.
     """
@@ -51,6 +54,7 @@ class VideoLimits:
     max_duration_s: float = 24 * 3600.0
     max_memory_bytes: int = 2 << 30
     max_frame_cpu_s: int = 30
+    max_cpu_s: int = 12 * 3600
     max_silence_s: float = 60.0
     min_free_bytes: int = 256 << 20
 
@@ -83,4 +87,4 @@ class VideoLimits:
 
 def too_large(message: str, code: str) -> ServiceError:
     """A limit of the video, exceeded."""
-    return TooLarge(message, field="video_path", code=code)
+    return TooLarge(message, code=code)

@@ -13,6 +13,12 @@ from sam_service.video.limits import VideoInfo
 
 MANIFEST_NAME = "frames.json"
 _VERSION = 1
+MIN_SIDE = 8
+"""Pixels of a frame's shorter side at least: objects are looked for among its pixels."""
+
+MIN_FPS, MAX_FPS = 0.001, 1000.0
+"""Frames a second that a collection of pictures may be given."""
+
 _LASTING_ERRORS: dict[str, type[ClientError]] = {kind.__name__: kind for kind in (InvalidInput, NotAVideo, TooLarge)}
 
 
@@ -26,6 +32,7 @@ class FrameOptions:
         max_frames: at most this many session frames, None for all.
         max_dimension: longer side of a stored frame in pixels; larger sources are downsampled, none is enlarged.
         jpeg_quality: 1 to 100.
+        fps: frames a second of a folder or an archive of pictures, None for the usual.
     """
 
     start_frame: int = 0
@@ -33,6 +40,7 @@ class FrameOptions:
     max_frames: int | None = None
     max_dimension: int = 1920
     jpeg_quality: int = 85
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         for field, lowest, highest in (
@@ -41,6 +49,7 @@ class FrameOptions:
             ("max_frames", 1, None),
             ("max_dimension", 1, None),
             ("jpeg_quality", 1, 100),
+            ("fps", MIN_FPS, MAX_FPS),
         ):
             value = getattr(self, field)
             if value is not None and (value < lowest or (highest is not None and value > highest)):
@@ -62,10 +71,12 @@ class FrameOptions:
 class Manifest:
     """The document. Counts are in frames, sizes in pixels.
 
-    `estimate` is the best guess of the session's frames before the extraction is complete, None without one. `count`
-    is exact when `complete`; until then the index knows better. `truncated` says that `max_frames` cut the video off.
-    `missing_frames` are source frames that were there and could not be decoded. `error` is one that trying again
-    cannot mend, as {kind, message, field, code}.
+    `original_width` and `original_height` are upright, with square pixels; `pixel_aspect` is a stored pixel's width divided by
+    its height. `size_changed` says that some source frames had another size and were brought to this one. `fps` is the mean of
+    the source frames once the extraction is complete. `estimate` is the best guess of the session's frames before the
+    extraction is complete, None without one. `count` is exact when `complete`; until then the index knows better. `truncated`
+    says that `max_frames` cut the video off. `missing_frames` are source frames that were there and could not be decoded.
+    `error` is one that another attempt would meet again, as {kind, message, field, code}.
     """
 
     width: int
@@ -80,13 +91,19 @@ class Manifest:
     truncated: bool = False
     missing_frames: int = 0
     error: dict[str, str | None] | None = None
+    pixel_aspect: float = 1.0
+    size_changed: bool = False
 
     @classmethod
     def of(cls, info: VideoInfo, options: FrameOptions) -> Self:
-        """Return the manifest of a video of which no frame is stored yet."""
+        """Return the manifest of a video before its first frame is stored. Raises `NotAVideo` for too small pictures."""
         width, height = options.stored_size(info.width, info.height)
+        if min(width, height) < MIN_SIDE:
+            raise NotAVideo(f"the pictures have {info.width} x {info.height} pixels, the frames {width} x {height}; at least "
+                            f"{MIN_SIDE} on each side are needed", code="picture_too_small")
         estimate = None if info.num_frames is None else options.session_frames(info.num_frames)
-        return cls(width, height, info.width, info.height, info.fps, options, estimate)
+        return cls(width, height, info.width, info.height, info.fps, options, estimate,
+                   pixel_aspect=info.pixel_aspect)
 
     @property
     def scale_factor(self) -> float:

@@ -6,14 +6,15 @@ Each file has a process of its own, so that one which breaks the decoder, or tak
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
+import math
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,10 +22,10 @@ from typing import Any, Self, TypeVar
 from sam_service.errors import CapacityError, EngineError, NotAVideo, ServiceError
 from sam_service.video.confine import EXIT_MEMORY
 from sam_service.video.containers import Container
+from sam_service.video.job import Job
 from sam_service.video.launch import Started, spares
 from sam_service.video.limits import VideoInfo, VideoLimits, too_large
 from sam_service.video.manifest import unpack_error
-from sam_service.video.reading import Job
 from sam_service.video.source import container_of, open_source
 from sam_service.video.wire import ALIVE, END, ERROR, EXTRACT, FRAME, INFO, OPEN, EncodedFrame, unpack_frame
 
@@ -38,41 +39,50 @@ _MAX_LOGGED_LINES, _MAX_LOGGED_LINE = 12, 300
 class DecodingProcess:
     """A process that decodes one file. Use it as a context manager, from one thread; `kill` may be called from any.
 
-    After the last of `frames`, `truncated` and `missing_frames` say what was left out.
+    `guards` are the limits that are in force. After the last of `frames`, `truncated` and `missing_frames` say what was left
+    out, `fps` how many source frames there are a second on average, and `size_changed` whether some had another size than the
+    first.
     """
 
-    def __init__(self, path: Path, limits: VideoLimits, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, limits: VideoLimits, *, threads: int = 1, fps: float | None = None) -> None:
+        """Args: fps: frames a second of a folder or an archive of pictures, None for the usual; anything else takes none."""
         self._path = path
         self._limits = limits
         self._threads = threads
+        self._fps = fps
         self._started: Started | None = None
         self._killed = False
         self._lock = threading.Lock()
         self.truncated = False
         self.missing_frames = 0
+        self.fps: float | None = None
+        self.size_changed = False
+        self.guards: tuple[str, ...] = ()
 
     def open(self) -> VideoInfo:
         """Hand the file over and return what it is.
 
         Raises:
-            NotFound: (field `video_path`) the file cannot be opened.
+            NotFound: the file cannot be opened.
             NotAVideo: no accepted container or codec, no picture that can be decoded, or one that breaks the decoder.
             TooLarge: over a limit.
             CapacityError, EngineError: no fault of the video.
         """
         video = open_source(self._path)
         try:
-            self._limits.check_bytes(os.fstat(video).st_size)
-            container_of(video)
+            container = container_of(video)
+            if container is not Container.FOLDER:
+                self._limits.check_bytes(os.fstat(video).st_size)
             started = self._start()
-            with contextlib.suppress(OSError):  # the process is gone; its exit status tells below
+            with contextlib.suppress(OSError):  # the process is gone; its exit status says why, below
                 started.channel.send_descriptor(video)
-                started.channel.send(OPEN, {"limits": asdict(self._limits), "threads": self._threads})
+                started.channel.send(OPEN, {"limits": asdict(self._limits), "threads": self._threads, "fps": self._fps})
         finally:
             os.close(video)
         _, body = self._receive(INFO)
         spares.refill()
-        info = self._understood(_info, body)
+        info, self.guards = self._understood(_info, body)
+        _log_guards(self.guards)
         self._limits.check(info)
         return info
 
@@ -82,12 +92,13 @@ class DecodingProcess:
         with contextlib.suppress(OSError):  # as above
             self._started.channel.send(EXTRACT, asdict(job))
         stored = job.stored
+        raw_bytes = job.width * job.height * 3 if job.raw else None
         while True:
             kind, body = self._receive(FRAME, END)
             if kind == END:
-                self.truncated, self.missing_frames = self._understood(_end, body)
+                self.truncated, self.missing_frames, self.fps, self.size_changed = self._understood(_end, body)
                 return
-            frame = self._understood(unpack_frame, body)
+            frame = self._understood(functools.partial(unpack_frame, raw_bytes=raw_bytes), body)
             stored += 1
             if job.max_frames is not None and stored > job.max_frames:
                 raise self._nonsense()
@@ -128,7 +139,7 @@ class DecodingProcess:
         return started
 
     def _receive(self, *expected: bytes) -> tuple[bytes, bytes]:
-        """The next message of one of the kinds `expected`; signs of life are passed over. Raises what the process tells."""
+        """The next message of one of the kinds `expected`; signs of life are passed over. Raises the error that comes."""
         assert self._started is not None
         try:
             kind, body = ALIVE, b""
@@ -153,10 +164,10 @@ class DecodingProcess:
             return too_large("decoding the video takes more memory than it may use", "too_much_memory")
         if status == -signal.SIGXCPU:
             seconds = self._limits.max_frame_cpu_s
-            return NotAVideo(f"a picture of the video takes more than {seconds} s to decode", field="video_path",
+            return NotAVideo(f"a picture of the video takes more than {seconds} s to decode",
                              code="decoder_stuck")
         if status is not None and -status in _CRASHES:
-            return NotAVideo("the video breaks the decoder", field="video_path", code="decoder_crashed")
+            return NotAVideo("the video breaks the decoder", code="decoder_crashed")
         if status == -signal.SIGKILL:  # by the kernel when memory runs out, or by an operator
             return CapacityError("the process that decoded the video was killed; there may be too little memory",
                                  code="decoder_killed", retry_after_s=60)
@@ -171,33 +182,35 @@ class DecodingProcess:
 
     def _nonsense(self) -> ServiceError:
         _log.error("the process that decodes %s sends what it never should; it was ended", self._path.name)
-        return NotAVideo("the video breaks the decoder", field="video_path", code="decoder_crashed")
+        return NotAVideo("the video breaks the decoder", code="decoder_crashed")
 
 
-def _info(body: bytes) -> VideoInfo:
+def _info(body: bytes) -> tuple[VideoInfo, tuple[str, ...]]:
     document: dict[str, Any] = json.loads(body)
-    _log_guards(tuple(str(guard) for guard in document["guards"]))
     fields = document["info"]
     info = VideoInfo(**{**fields, "container": Container(fields["container"])})
-    if not (info.width > 0 < info.height and info.fps > 0):
+    if not (info.width > 0 < info.height and 0 < info.fps < math.inf and 0 < info.pixel_aspect < math.inf):
         raise ValueError(fields)
-    return info
+    return info, tuple(str(guard) for guard in document["guards"])
 
 
-def _end(body: bytes) -> tuple[bool, int]:
+def _end(body: bytes) -> tuple[bool, int, float, bool]:
     document: dict[str, Any] = json.loads(body)
-    return bool(document["truncated"]), int(document["missing_frames"])
+    fps = float(document["fps"])
+    if not 0 < fps < math.inf:
+        raise ValueError(fps)
+    return bool(document["truncated"]), int(document["missing_frames"]), fps, bool(document["size_changed"])
 
 
 def _error(body: bytes) -> ServiceError:
-    """The error that a process tells of. Its words are the service's own; the decoder's never leave the log."""
+    """The error that a process sends. Its words are the service's own; the decoder's never leave the log."""
     error = unpack_error(json.loads(body))
     if error is None:
         raise ValueError("no error")
     return error
 
 
-@cache
+@functools.cache
 def _log_guards(guards: tuple[str, ...]) -> None:
     """Say once what decoding processes are held by."""
     _log.info("videos are decoded in processes with limits on %s", ", ".join(guards))

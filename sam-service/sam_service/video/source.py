@@ -7,29 +7,34 @@ import stat
 from pathlib import Path
 
 from sam_service.errors import NotAVideo, NotFound
+from sam_service.video.codecs import CONVERT
 from sam_service.video.containers import SNIFF_BYTES, Container, sniff
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_UNSEEN = ("__macosx", ".")  # folders and files that archivers and systems leave behind
 
 
 def open_source(path: Path) -> int:
-    """Open the regular file `path` for reading and return its descriptor, which the caller closes.
+    """Open the regular file, or the folder of pictures, `path` for reading and return its descriptor, which the caller closes.
 
     No symbolic link is followed, neither in the last part of `path` nor, as the path looks once the file is open,
     anywhere before it: whoever resolved the path and found it inside a folder can rely on that.
 
     Raises:
-        NotFound: (field `video_path`) there is no such file, or it cannot be read.
-        NotAVideo: a folder, a device, a pipe or a socket.
+        NotFound: there is no such file, or it cannot be read.
+        NotAVideo: a device, a pipe or a socket.
     """
     path = path.absolute()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
-        raise NotFound("the video file cannot be opened", field="video_path") from None
+        raise NotFound("the video file cannot be opened") from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotAVideo("this is no regular file", field="video_path")
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise NotAVideo("this is neither a regular file nor a folder")
         if not _is_real(path, descriptor):
-            raise NotFound("the video file cannot be opened: its path holds a link", field="video_path")
+            raise NotFound("the video file cannot be opened: its path holds a link")
     except BaseException:
         os.close(descriptor)
         raise
@@ -37,18 +42,33 @@ def open_source(path: Path) -> int:
 
 
 def container_of(descriptor: int) -> Container:
-    """Return what an open file is by its first bytes; its position stays.
+    """Return what an open file is by its first bytes, or that it is a folder; its position stays.
 
     Raises `NotAVideo`: an empty file (code `empty_file`), or none of the accepted containers.
     """
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        return Container.FOLDER
     head = os.pread(descriptor, SNIFF_BYTES, 0)
     if not head:
-        raise NotAVideo("the file is empty", field="video_path", code="empty_file")
+        raise NotAVideo("the file is empty", code="empty_file")
     container = sniff(head)
     if container is None:
         accepted = ", ".join(Container)
-        raise NotAVideo(f"the file is not one of the accepted containers: {accepted}", field="video_path")
+        raise NotAVideo(f"the file is not one of the accepted containers: {accepted}; if it is a video, convert it with "
+                        f"`{CONVERT}`")
     return container
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Whether a file in `folder` is named as a picture is. Raises OSError."""
+    with os.scandir(folder) as entries:
+        return any(is_picture(entry.name) for entry in entries)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is a frame of a clip, by its name; its content is checked when it is decoded."""
+    parts = name.lower().split("/")
+    return parts[-1].endswith(PICTURE_SUFFIXES) and not any(part.startswith(_UNSEEN) for part in parts)
 
 
 def _is_real(path: Path, descriptor: int) -> bool:

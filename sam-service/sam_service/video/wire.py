@@ -1,6 +1,6 @@
 """What the service and a decoding process say to each other over a socket: one byte of kind, four of length, a body.
 
-Bodies are JSON, and a frame's also its JPEG. Nothing is unpickled: a decoder that a file has taken over can send false
+Bodies are JSON, and a frame's also its picture. Nothing is unpickled: a decoder that a file has taken over can send false
 pictures, and nothing else.
 """
 
@@ -20,16 +20,16 @@ INFO, FRAME, ALIVE, END, ERROR = b"I", b"F", b"A", b"E", b"X"
 
 _HEADER = Struct("<cI")
 _FRAME = Struct("<dq")
-_MAX_BODY = 64 << 20
+_MAX_BODY = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """A session's frame: its time in seconds, its number in the source video, and the picture as JPEG."""
+    """A frame: its time in seconds, its number in the source video, and the picture as JPEG or, if asked for, plain RGB."""
 
     timestamp_s: float
     source_index: int
-    jpeg: bytes
+    data: bytes
 
 
 class Channel:
@@ -47,8 +47,8 @@ class Channel:
     def send_frame(self, frame: EncodedFrame) -> None:
         """Send a frame; waits while the other end is behind. Raises OSError."""
         head = _FRAME.pack(frame.timestamp_s, frame.source_index)
-        self._socket.sendall(_HEADER.pack(FRAME, len(head) + len(frame.jpeg)) + head)
-        self._socket.sendall(frame.jpeg)
+        self._socket.sendall(_HEADER.pack(FRAME, len(head) + len(frame.data)) + head)
+        self._socket.sendall(frame.data)
 
     def send_descriptor(self, descriptor: int) -> None:
         """Hand over an open file. Raises OSError."""
@@ -80,10 +80,13 @@ class Channel:
         self._socket.close()
 
 
-def unpack_frame(body: bytes) -> EncodedFrame:
-    """Return the frame in a message. Raises ValueError for one that cannot be."""
-    if len(body) <= _FRAME.size + 2 or body[_FRAME.size : _FRAME.size + 2] != b"\xff\xd8":
+def unpack_frame(body: bytes, raw_bytes: int | None = None) -> EncodedFrame:
+    """Return the frame in a message: a JPEG, or `raw_bytes` bytes of plain RGB. Raises ValueError for one that cannot be."""
+    size = len(body) - _FRAME.size
+    if raw_bytes is None and (size <= 2 or body[_FRAME.size : _FRAME.size + 2] != b"\xff\xd8"):
         raise ValueError("not a JPEG")
+    if raw_bytes is not None and size != raw_bytes:
+        raise ValueError(f"{size} bytes instead of {raw_bytes}")
     timestamp_s, source_index = _FRAME.unpack_from(body)
     if not math.isfinite(timestamp_s) or source_index < 0:
         raise ValueError(f"frame {source_index} at {timestamp_s} s")

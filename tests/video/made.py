@@ -1,0 +1,153 @@
+"""`python -m tests.video.made FOLDER`: small clips of every kind, by PyAV, in a process without OpenCV.
+
+Each shows the same twelve pictures of 160 x 96: a gradient that grows brighter with time, a bright square in its upper left.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+WIDTH, HEIGHT, FRAMES = 160, 96, 12
+
+
+def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
+    """Picture `index`, uint8 (H, W, 3) RGB. Its four quarters have colours of their own."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(40, 140, width)[None, :]
+    image[..., 1] = np.linspace(60, 160, height)[:, None]
+    image[..., 2] = 60 + 8 * index
+    image[height // 8 : height // 3, width // 8 : width // 3] = 220
+    return image
+
+
+def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv420p", times: Sequence[Fraction] | None = None,
+          size: tuple[int, int] = (WIDTH, HEIGHT), aspect: Fraction | None = None, frames: int = FRAMES, rate: int = 25,
+          interlaced: bool = False, options: dict[str, str] | None = None,
+          prepare: Callable[[VideoStream], None] | None = None, tag: Callable[[VideoFrame], None] | None = None) -> None:
+    """Encode the pictures. times: seconds of each; evenly spaced if absent."""
+    with av.open(str(path), "w", format=form) as target:
+        stream = target.add_stream(codec, rate=rate, options=options or {})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = pixels
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 10_000)
+        if prepare is not None:
+            prepare(stream)
+        for index in range(frames):
+            image = picture(index, *size)
+            if interlaced:  # the second field is of the next moment
+                image[1::2] = picture(index + 1, *size)[1::2]
+            frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            frame.pts, frame.time_base = index, Fraction(1, rate)
+            if times is not None:
+                frame.pts, frame.time_base = round(times[index] * 10_000), Fraction(1, 10_000)
+            if tag is not None:
+                tag(frame)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
+def two_streams(path: Path) -> None:
+    """A small stream first, then the one that counts."""
+    with av.open(str(path), "w") as target:
+        streams = []
+        for width, height in ((80, 48), (WIDTH, HEIGHT)):
+            stream = target.add_stream("mpeg4", rate=25, options={"b": "5M"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            streams.append(stream)
+        for index in range(FRAMES):
+            for stream in streams:
+                frame = VideoFrame.from_ndarray(picture(index, stream.width, stream.height), format="rgb24")
+                frame = frame.reformat(format="yuv420p")
+                frame.pts, frame.time_base = index, Fraction(1, 25)
+                target.mux(stream.encode(frame))
+        for stream in streams:
+            target.mux(stream.encode(None))
+
+
+def cover_only(path: Path) -> None:
+    """Sound, and a picture of its cover."""
+    with av.open(str(path), "w", format="mp4") as target:
+        sound = target.add_stream("aac", rate=44100)
+        cover = target.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        quiet = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        quiet.rate = 44100
+        for at in range(20):
+            quiet.pts = at * 1024
+            target.mux(sound.encode(quiet))
+        frame = VideoFrame.from_ndarray(picture(0), format="rgb24").reformat(format="yuvj420p")
+        frame.pts, frame.time_base = 0, Fraction(1)
+        target.mux(cover.encode(frame))
+        target.mux(cover.encode(None))
+        target.mux(sound.encode(None))
+
+
+def _as_pq(frame: VideoFrame) -> None:
+    frame.color_trc, frame.color_primaries, frame.colorspace = 16, 9, 9
+
+
+def _pq_stream(stream: VideoStream) -> None:
+    context = stream.codec_context
+    context.color_trc, context.color_primaries, context.colorspace = 16, 9, 9
+
+
+MILLISECONDS = [Fraction(at, 1000) for at in (0, 45, 117, 161, 210, 277, 327, 397, 444, 516, 560, 611)]
+X264 = {"preset": "ultrafast", "qp": "18"}
+CLIPS: dict[str, Callable[[Path], None]] = {
+    "plain.mp4": lambda path: write(path, "libx264", options=X264),
+    "av1.mp4": lambda path: write(path, "libsvtav1", options={"preset": "12", "crf": "20"}),
+    "av1_10.mkv": lambda path: write(path, "libsvtav1", pixels="yuv420p10le", options={"preset": "12", "crf": "20"}),
+    "interlaced.ts": lambda path: write(path, "mpeg2video", interlaced=True,
+                                        options={"flags": "+ildct+ilme", "b": "5M", "top": "1"}),
+    "interlaced_h264.mp4": lambda path: write(path, "libx264", interlaced=True, options={**X264, "x264-params": "tff=1"}),
+    "interlaced_prores.mov": lambda path: write(path, "prores_ks", pixels="yuv422p10le", interlaced=True,
+                                                options={"flags": "+ildct"}),
+    "recorded.webm": lambda path: write(path, "libvpx", times=MILLISECONDS, rate=1000,
+                                        options={"deadline": "realtime", "crf": "4", "b": "5M", "auto-alt-ref": "0"}),
+    "vfr.mkv": lambda path: write(path, "libx264", options=X264, times=[
+        Fraction(at, 24) if at < 8 else Fraction(at - 7) for at in range(FRAMES)]),
+    "hourly.mp4": lambda path: write(path, "libx264", times=[Fraction(3600 * at) for at in range(6)], frames=6, options=X264),
+    "fast.mp4": lambda path: write(path, "libx264", rate=2000, options=X264),
+    "anamorphic.mp4": lambda path: write(path, "libx264", size=(120, 96), aspect=Fraction(4, 3), options=X264),
+    "wmv.wmv": lambda path: write(path, "wmv2", options={"b": "5M"}),
+    "png.avi": lambda path: write(path, "png", pixels="rgb24"),
+    "raw.avi": lambda path: write(path, "rawvideo", pixels="bgr24", frames=3),
+    "huffyuv.avi": lambda path: write(path, "huffyuv", pixels="yuv422p"),
+    "animation.mov": lambda path: write(path, "qtrle", pixels="rgb24"),
+    "dv.avi": lambda path: write(path, "dvvideo", size=(720, 576), frames=3),
+    "dv.dv": lambda path: write(path, "dvvideo", form="dv", size=(720, 576), frames=3),
+    "raw.h264": lambda path: write(path, "libx264", form="h264", options=X264),
+    "raw.hevc": lambda path: write(path, "libx265", form="hevc", options={
+        "preset": "ultrafast", "x265-params": "log-level=none"}),
+    "anim.gif": lambda path: write(path, "gif", pixels="rgb8"),
+    "pq.mp4": lambda path: write(path, "libx265", pixels="yuv420p10le", tag=_as_pq, prepare=_pq_stream, options={
+        "preset": "ultrafast", "x265-params": "log-level=none:transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc"}),
+    "two_streams.mp4": two_streams,
+    "cover.m4a": cover_only,
+}
+
+
+def main(folder: Path) -> int:
+    """Write all clips."""
+    av.logging.set_level(av.logging.PANIC)
+    for name, make in CLIPS.items():
+        make(folder / name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

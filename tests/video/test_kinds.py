@@ -1,0 +1,186 @@
+"""Every kind of clip: the pictures that it shows, at the times that it says, in the size that it is seen in."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sam_service.errors import InvalidInput, NotAVideo
+from sam_service.video.display import Turn, square_pixels, turn_of
+from sam_service.video.extract import Extraction
+from sam_service.video.frames import FrameStore
+from sam_service.video.limits import VideoLimits
+from sam_service.video.manifest import FrameOptions
+from sam_service.video.probe import probe
+
+from tests import clips
+from tests.video.conftest import Decoded, decoded, quarters
+
+SAME_PICTURES = ["av1.mp4", "av1_10.mkv", "wmv.wmv", "png.avi", "raw.avi", "huffyuv.avi", "animation.mov", "raw.h264",
+                 "raw.hevc", "anim.gif", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts", "interlaced_h264.mp4",
+                 "interlaced_prores.mov"]
+
+
+@pytest.fixture(scope="module")
+def plain(made: Path) -> Decoded:
+    """The pictures as H.264."""
+    return decoded(made / "plain.mp4")
+
+
+@pytest.mark.parametrize("name", SAME_PICTURES)
+def test_the_pictures_are_right_whatever_the_codec(made: Path, plain: Decoded, name: str) -> None:
+    other = decoded(made / name)
+    assert (other.info.width, other.info.height) == (160, 96)
+    assert other.info.fps == pytest.approx(25)
+    assert len(other.pictures) in (3, 12)
+    assert other.times_s == pytest.approx(plain.times_s[: len(other.times_s)], abs=0.001)
+    for ours, theirs in zip(other.pictures, plain.pictures, strict=False):
+        assert np.abs(quarters(ours) - quarters(theirs)).max() < 9
+
+
+@pytest.mark.parametrize("name", ["interlaced.ts", "interlaced_h264.mp4", "interlaced_prores.mov"])
+def test_two_fields_become_one_picture(made: Path, name: str) -> None:
+    """The fields of these pictures differ by 8 of 255 in blue; nothing of that is left between one row and the next."""
+    for picture in decoded(made / name).pictures[1:-1]:
+        blue = picture[..., 2].astype(float)
+        between = (blue[:-2:2] + blue[2::2]) / 2 - blue[1:-1:2]
+        assert abs(np.median(between)) < 3
+
+
+@pytest.mark.parametrize("name", ["dv.avi", "dv.dv"])
+def test_dv_has_square_pixels_afterwards(made: Path, name: str) -> None:
+    clip = decoded(made / name)
+    assert (clip.info.width, clip.info.height, len(clip.pictures)) == (768, 576, 3)
+    assert clip.info.pixel_aspect == pytest.approx(16 / 15)
+
+
+def test_the_sample_aspect_is_said(made: Path, tmp_path: Path) -> None:
+    info = probe(made / "anamorphic.mp4", VideoLimits())
+    assert (info.width, info.height) == (160, 96)
+    assert info.pixel_aspect == pytest.approx(4 / 3)
+    store = FrameStore.create(tmp_path, info, FrameOptions())
+    assert FrameStore.open(tmp_path).manifest.pixel_aspect == store.manifest.pixel_aspect == pytest.approx(4 / 3)
+
+
+@pytest.mark.parametrize(("name", "fps", "times_s"), [
+    ("recorded.webm", 11 / 0.611, [0, 0.045, 0.117, 0.161, 0.21, 0.277, 0.327, 0.397, 0.444, 0.516, 0.56, 0.611]),
+    ("vfr.mkv", 11 / 4, [*(at / 24 for at in range(8)), 1, 2, 3, 4]),
+    ("hourly.mp4", 1 / 3600, [3600 * at for at in range(6)]),
+    ("fast.mp4", 2000, [at / 2000 for at in range(12)]),
+])
+def test_every_frame_has_its_own_time_and_the_rate_is_their_mean(
+    made: Path, tmp_path: Path, name: str, fps: float, times_s: list[float]
+) -> None:
+    path = made / name
+    store = FrameStore.create(tmp_path, probe(path, VideoLimits()), FrameOptions())
+    work = Extraction(path, store)
+    work.start()
+    work.join(60)
+    assert store.timestamps_s() == pytest.approx(times_s, abs=0.001)
+    assert FrameStore.open(tmp_path).manifest.fps == pytest.approx(fps, rel=1e-4)
+
+
+def test_a_clip_of_hdr10_is_brought_to_ordinary_brightness(made: Path) -> None:
+    """Its dark parts keep apart, its white is white; PQ shown as it is would be grey and flat."""
+    picture = decoded(made / "pq.mp4").pictures[0]
+    assert picture.max() > 240
+    assert np.ptp(picture[..., 1]) > 150
+
+
+def test_cover_art_alone_is_no_video(made: Path) -> None:
+    with pytest.raises(NotAVideo, match="cover"):
+        probe(made / "cover.m4a", VideoLimits())
+
+
+@pytest.mark.parametrize("box", [b"free", b"skip", b"styp", b"wide"])
+def test_an_mp4_may_begin_with_other_boxes(made: Path, tmp_path: Path, plain: Decoded, box: bytes) -> None:
+    data = bytearray((made / "plain.mp4").read_bytes())
+    table = data.index(b"stco") + 8  # the places of the pictures, all of which move
+    (count,) = struct.unpack_from(">I", data, table)
+    places = struct.unpack_from(f">{count}I", data, table + 4)
+    struct.pack_into(f">{count}I", data, table + 4, *(place + 16 for place in places))
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(struct.pack(">I4s8s", 16, box, b"msdh") + data)
+    assert np.array_equal(decoded(path).pictures[0], plain.pictures[0])
+
+
+def test_a_transport_stream_may_begin_in_the_middle_of_a_packet(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.ts"
+    path.write_bytes(b"\xff" * 77 + (made / "interlaced.ts").read_bytes())
+    assert len(decoded(path).pictures) == 12
+
+
+def test_a_size_that_changes_gives_one_size_and_is_said(tmp_path: Path) -> None:
+    first = clips.write_video(tmp_path / "a.ts", 6, 160, 120)
+    second = clips.write_video(tmp_path / "b.ts", 6, 96, 160)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    clip = decoded(joined)
+    assert [picture.shape for picture in clip.pictures] == [(120, 160, 3)] * 12
+    assert clip.process.size_changed
+    assert not decoded(first).process.size_changed
+    assert clip.times_s == pytest.approx([at / 25 for at in range(12)], abs=0.002)
+
+
+MATRICES = {
+    "upright": (1, 0, 0, 1), "turned right": (0, 1, -1, 0), "upside down": (-1, 0, 0, -1), "turned left": (0, -1, 1, 0),
+    "mirrored": (-1, 0, 0, 1), "mirrored up and down": (1, 0, 0, -1), "mirrored, turned right": (0, 1, 1, 0),
+    "mirrored, turned left": (0, -1, -1, 0),
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES.keys())
+def test_all_eight_orientations(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """(x, y) of the stored picture is shown at (a x + c y, b x + d y), moved into the frame."""
+    source = clips.write_video(tmp_path / "clip.mp4", frames=2)
+    data = bytearray(source.read_bytes())
+    a, b, c, d = matrix
+    at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    struct.pack_into(">9i", data, at, a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(data)
+
+    stored, shown = decoded(source).pictures[0], decoded(turned).pictures[0]
+
+    expected = np.empty_like(stored if a else stored.transpose(1, 0, 2))
+    height, width = stored.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    to_x, to_y = a * x + c * y, b * x + d * y
+    expected[to_y - to_y.min(), to_x - to_x.min()] = stored
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 4
+
+
+def test_nonsense_says_nothing_about_the_display() -> None:
+    assert turn_of(b"short") == Turn()
+    assert square_pixels(320, 180, Fraction(1, 1000)) == (320, 180)
+    assert square_pixels(320, 180, None) == (320, 180)
+
+
+def test_an_animated_webp_is_a_clip_and_a_still_one_is_none(tmp_path: Path) -> None:
+    images = [Image.fromarray(clips.picture(index)[..., ::-1]) for index in range(5)]
+    images[0].save(tmp_path / "anim.webp", save_all=True, append_images=images[1:], duration=[100, 50, 50, 200, 100])
+    clip = decoded(tmp_path / "anim.webp")
+    assert [clips.number_in(picture) for picture in clip.pictures] == [0, 1, 2, 3, 4]
+    assert clip.times_s == pytest.approx([0, 0.1, 0.15, 0.2, 0.4])
+    images[0].save(tmp_path / "still.webp")
+    with pytest.raises(NotAVideo):
+        probe(tmp_path / "still.webp", VideoLimits())
+
+
+@pytest.mark.parametrize("size", [(4, 64), (64, 2), (3, 3)])
+def test_pictures_of_a_few_pixels_are_refused_with_the_limit(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = clips.write_avi(tmp_path / "tiny.avi", clips.jpeg_frames(2, *size), *size)
+    with pytest.raises(NotAVideo, match="at least 8") as caught:
+        FrameStore.create(tmp_path, probe(path, VideoLimits()), FrameOptions())
+    assert caught.value.code == "picture_too_small"
+
+
+def test_a_video_takes_no_rate(made: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decoded(made / "plain.mp4", fps=25)
+    assert caught.value.field == "fps"
