@@ -51,8 +51,8 @@ MODES = (PLAIN, Mode("SAM2_IMAGE_SIZE=512", image_size=512), Mode("SAM2_MEMORY_S
 class Run:
     """One measurement: what is asked for, then seconds and MiB. error: why there is none.
 
-    encode_s: resizing a frame and the image encoder on it. click_s: a click on a frame that is encoded already. frame_s: a tracked frame,
-    encoding included; the mean over the second half of the clip.
+    encode_s: resizing a frame and the image encoder on it. click_s: a click on a frame that is encoded already. frame_s: a
+    tracked frame, encoding included; the mean over the second half of the clip.
     """
 
     size: str
