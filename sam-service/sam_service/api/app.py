@@ -74,7 +74,7 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
         services.sessions.restore()
         services.propagation.restore()
         tasks = [asyncio.create_task(work) for work in (
-            _expire_forever(services.sessions), _watch_forever(services, on_hang), services.propagation.take_up())]
+            _expire_forever(services.sessions), _watch_forever(services, on_hang), services.propagation.resume_background())]
         try:
             yield
         finally:

@@ -88,7 +88,7 @@ class Propagation:
             await job.wait()
             async with exclusive(self._sessions, session):
                 if job.state is JobState.PAUSED and session.job is job:
-                    await self._go_on(session, job)
+                    await self._resume(session, job)
         if position > job.done or job.state is JobState.PAUSED:
             raise Conflict(f"this propagation cannot go on after its frame number {position}; start another one",
                            field="last-event-id", code="stream_over")
@@ -113,7 +113,7 @@ class Propagation:
                 record.job_id, record.session_id, Plan.from_json(record.plan), record.total, background=record.background,
                 state=state, attempts=record.attempts, done=record.done, first_kept=record.done, finished_at=time.monotonic())
 
-    async def take_up(self) -> None:
+    async def resume_background(self) -> None:
         """Resume the background jobs of an earlier process, each once the model is loaded."""
         for job in [job for job in self._jobs.values() if job.state is JobState.PAUSED and job.background]:
             session = self._sessions.find(job.session_id)
@@ -122,7 +122,7 @@ class Propagation:
                 if session is not None and session.job is job:
                     async with exclusive(self._sessions, session):
                         if job.state is JobState.PAUSED and session.job is job:
-                            await self._go_on(session, job)
+                            await self._resume(session, job)
             except Exception as error:
                 if translate(error) is None:
                     raise
@@ -161,7 +161,7 @@ class Propagation:
         if self._stopping:  # it was let in just before the stop
             job.interrupt()
 
-    async def _go_on(self, session: Session, job: Job) -> None:
+    async def _resume(self, session: Session, job: Job) -> None:
         """Resume a paused job. Holds the session's lock, with the memory restored."""
         if job.attempts >= MAX_ATTEMPTS and job.background:
             await self._sessions.pools.store.run(lambda: self._sessions.store.end_job(job.job_id, JobState.FAILED))
