@@ -12,6 +12,7 @@ RETRY_AFTER_S = 30
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DATABASE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC})
 _FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_DISK_WORDS = ("no space left", "disk quota exceeded", "file too large")  # of libraries that wrap the system's error
 # Words of a RuntimeError of torch on a CPU, of oneDNN where it cannot make a primitive of a valid descriptor, of OpenCV's own
 # error, and of CUDA's OutOfMemoryError.
 _MEMORY = ("could not create a primitive", "bad_alloc", "can't start new thread",
@@ -38,6 +39,8 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether the system or the database says that the disk, or a quota on it, is full."""
     if isinstance(error, OSError):
         return error.errno in _DISK
+    if any(words in str(error).lower() for words in _DISK_WORDS):
+        return True
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _DATABASE
 
 

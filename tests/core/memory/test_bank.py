@@ -6,13 +6,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from sam_service.core.memory.bank import WINDOW, FrameMemory, Kind, MemoryBank
 from sam_service.core.memory.spill import DiskSpill
+from sam_service.errors import EngineError, StorageFull
 
 
 def memory(value: float, reverse: bool | None = False) -> FrameMemory:
     return FrameMemory(state={"map": torch.full((4, 64), value, dtype=torch.bfloat16), "pointer": torch.full((8,), value)},
                        logits=torch.full((4, 4), value), object_score=value, iou=0.5, reverse=reverse)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("Os { code: 28, message: No space left on device }", StorageFull),
+                                            ("Os { code: 13, message: Permission denied }", EngineError)])
+def test_a_full_disk_is_told_from_another_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str,
+                                                kind: type[Exception]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SafetensorError(f"Error while serializing: {text}")
+    monkeypatch.setattr("sam_service.core.memory.spill.save_file", fail)
+    with pytest.raises(kind) as caught:
+        DiskSpill(tmp_path, 1 << 30).save(1, Kind.TRACKED, 0, memory(1))
+    assert type(caught.value) is kind
 
 
 def test_only_a_window_stays_in_memory_and_the_rest_is_read_back(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sam_service.core.frames import Crop, Window
 from sam_service.core.memory.bank import FrameMemory, Kind
-from sam_service.errors import MemoryUnreadable, StorageFull
+from sam_service.errors import EngineError, MemoryUnreadable
+from sam_service.failures import translate
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class DiskSpill:
         return self._bytes
 
     def save(self, object_id: int, kind: Kind, frame_index: int, memory: FrameMemory) -> None:
-        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises StorageFull on a full disk."""
+        """Write a memory; an earlier one of the same kind on that frame is replaced. Raises StorageFull, EngineError."""
         if kind is Kind.TRACKED and self._bytes >= self._budget_bytes:
             self.delete(object_id, kind, frame_index)
             return
@@ -68,7 +69,7 @@ class DiskSpill:
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
             logger.error("a memory could not be written: %s", error)
-            raise StorageFull("there is no room to store the tracking memory", retry_after_s=30) from error
+            raise translate(error) or EngineError("the tracking memory could not be written; the log says why") from error
         self._paths[object_id, kind, frame_index] = path
         self._bytes += path.stat().st_size
 
