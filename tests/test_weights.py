@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sam_service.core.models.catalogue import available_models
 from sam_service.core.models.nano.sizes import FOLDER
 from sam_service.core.models.registry import SIZES
-from sam_service.core.models.sam2.config import config_for
+from sam_service.core.models.sam2.config import config_for, with_rope_parameters
 from sam_service.core.models.sam2.meta_layout import POSITION_MATRIX_COPY, from_meta, to_meta
 from sam_service.core.models.sam2.network import empty_model
 from sam_service.errors import InvalidInput, ModelUnavailable
@@ -192,6 +192,15 @@ def test_folder_may_keep_the_position_matrix_once(changed_folder: Path) -> None:
     state.pop(POSITION_MATRIX_COPY, None)
     save_file(state, changed_folder / "model.safetensors")
     assert load_network("tiny", checkpoint=changed_folder).info.size == "tiny"
+
+
+def test_folder_that_names_the_rotary_base_the_old_way(changed_folder: Path) -> None:
+    raw = json.loads((changed_folder / "config.json").read_text())
+    raw.pop("rope_parameters")
+    (changed_folder / "config.json").write_text(json.dumps(raw | {"memory_attention_rope_theta": 500.0}))
+    assert load_network("tiny", checkpoint=changed_folder).config.rope_parameters["rope_theta"] == 500.0
+    assert with_rope_parameters({"memory_attention_rope_theta": 500.0}) == {
+        "rope_parameters": {"rope_type": "axial", "rope_theta": 500.0}}
 
 
 def test_folder_of_another_size(tiny_folder: Path) -> None:

@@ -24,6 +24,13 @@ def test_a_device_that_it_does_not_work_on_is_an_error() -> None:
         compile_encoder(torch.nn.Linear(1, 1), torch.device("mps"))
 
 
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_machine_without_a_compiler_is_an_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ModelUnavailable, match=f"SAM2_COMPILE on {kind} needs one of"):
+        compile_encoder(torch.nn.Linear(1, 1), torch.device(kind))
+
+
 def test_not_together_with_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sam_service.core.speedups.quantize_encoder", lambda encoder, device: 1)
     engine = Engine(EngineOptions(image_size=128, speedups=Speedups(quantize=True, compile=True)))

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from sam_service.errors import ModelUnavailable
 
@@ -46,12 +47,23 @@ class DevicePolicy:
             torch.mps.empty_cache()
 
 
+def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of matrix products and convolutions in the dtype of mixed precision, in place.
+
+    Without gradients autocast casts them anew on every use; afterwards there is nothing to cast, and the results are the same
+    to the bit. Norms, embeddings and learned constants stay in float32, as autocast leaves them.
+    """
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            layer.to(dtype)
+
+
 def choose_device(requested: str, *, force_cpu: bool = False, precision: str = "auto") -> DevicePolicy:
     """The policy for `auto`, `cpu`, `cuda` or `mps`, in `auto`, `float32` or `bfloat16`.
 
-    `auto` is bfloat16 on CUDA devices that have it, float16 on older ones and on MPS, and float32 on a CPU. bfloat16 on a CPU
-    is for those with instructions for it (AVX-512 BF16, AMX): emulated, it was measured at a 300th of float32's speed. Raises
-    ModelUnavailable for a device or a precision that is asked for and not there.
+    `auto` is bfloat16 on CUDA devices that have it (not emulated), float16 on older ones and on MPS, and float32 on a CPU.
+    bfloat16 on a CPU is for those with instructions for it (AVX-512 BF16, AMX): emulated, it was measured at a 300th of
+    float32's speed. Raises ModelUnavailable for a device or a precision that is asked for and not there.
     """
     policy = _device(requested, force_cpu=force_cpu)
     if precision == "auto":
@@ -82,10 +94,13 @@ def _device(requested: str, *, force_cpu: bool) -> DevicePolicy:
     if requested == "mps" and not torch.backends.mps.is_available():
         raise ModelUnavailable("SAM2_DEVICE=mps, but torch sees no Metal device; containers on a Mac never have one")
     if requested in ("auto", "cuda") and torch.cuda.is_available():
-        return DevicePolicy(torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16,
-                            torch.cuda.get_device_name())
+        cuda = torch.device("cuda")
+        return DevicePolicy(cuda, torch.bfloat16 if _has_bfloat16(cuda) else torch.float16, torch.cuda.get_device_name())
     if requested in ("auto", "mps") and torch.backends.mps.is_available():
         if is_forked():
+            if requested == "mps":
+                raise ModelUnavailable("SAM2_DEVICE=mps, but this process was forked, and Metal does not work in a forked "
+                                       "process; start the service as a process of its own, or set SAM2_DEVICE=cpu")
             logger.warning("this process was forked; Metal does not work in a forked process, so the CPU is used")
             return DevicePolicy(torch.device("cpu"), None, "forked process on macOS")
         return DevicePolicy(torch.device("mps"), torch.float16, "Apple Metal")

@@ -10,6 +10,7 @@ Follows Meta's video predictor (SAM 2, Ravi et al., 2024; `sam2` 1.1.0). It diff
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -128,8 +129,7 @@ class VideoPredictor:
         if reverse is not None and isinstance(prompt, PointPrompt):
             selection = self._select(memory, step, reverse)
         with self._telemetry.stage("mask"):
-            answer = self.network.answer(step, prompt, earlier, selection)
-        _require_finite(answer)
+            [answer] = landed([self.network.answer(step, prompt, earlier, selection)])
         if isinstance(prompt, MaskPrompt) and prompt.mask.any() and not (answer.logits > 0).any():
             rows, columns = answer.logits.shape
             raise InvalidPrompt(f"the mask is too small to be tracked: of the {columns} x {rows} cells that the model tells "
@@ -163,9 +163,9 @@ class VideoPredictor:
         selections = [self._select(memory, step, reverse) for memory in rest]
         with self._telemetry.stage("mask"):
             answers = self.network.track(step, selections)
-        for memory, answer in zip(rest, answers, strict=True):
-            _require_finite(answer.memory)
-            found[memory.object_id] = replace(answer.memory, reverse=reverse)
+            entries = landed([answer.memory for answer in answers])
+        for memory, entry in zip(rest, entries, strict=True):
+            found[memory.object_id] = replace(entry, reverse=reverse)
         for memory, answer in zip(rest, answers, strict=True):
             for earlier, tensors in answer.notes.items():
                 memory.annotate(earlier, tensors)
@@ -177,14 +177,29 @@ class VideoPredictor:
                       every=self._every)
 
 
+def landed(memories: Sequence[FrameMemory]) -> list[FrameMemory]:
+    """The same memories with their logits on the host, moved there in one transfer for all of them.
+
+    Keeps a broken answer out of the memory, where it would spoil every frame after it: raises InvalidMask.
+    """
+    parts = [{"logits": memory.logits, **memory.state} for memory in memories]
+    device = memories[0].logits.device
+    finite = torch.stack([torch.isfinite(tensor).all().to(device) for named in parts for tensor in named.values()])
+    rows = [memory.logits for memory in memories]
+    if device.type != "cpu":
+        flat = torch.cat([*(row.flatten() for row in rows), finite.float()]).cpu()
+        *rows, finite = flat.split([*(row.numel() for row in rows), len(finite)])
+        rows = [row.reshape(memory.logits.shape) for row, memory in zip(rows, memories, strict=True)]
+    whole = iter(finite.tolist())
+    for memory, named in zip(memories, parts, strict=True):
+        broken = [name for name in named if not next(whole)]
+        if not (math.isfinite(memory.iou) and math.isfinite(memory.object_score)):
+            broken.append("scores")
+        if broken:
+            raise InvalidMask(f"the network's {broken[0].replace('_', ' ')} on this frame are not finite numbers")
+    return [replace(memory, logits=row) for memory, row in zip(memories, rows, strict=True)]
+
+
 def _to_host(object_id: int, frame_index: int, memory: FrameMemory) -> ObjectOutput:
-    return ObjectOutput(object_id, frame_index, memory.logits.cpu().numpy(), memory.iou,
+    return ObjectOutput(object_id, frame_index, memory.logits.numpy(), memory.iou,
                         float(torch.tensor(memory.object_score).sigmoid()), memory.crop)
-
-
-def _require_finite(memory: FrameMemory) -> None:
-    """Keep a broken answer out of the memory, where it would spoil every frame after it. Raises InvalidMask."""
-    parts = {"logits": memory.logits, "scores": torch.tensor([memory.iou, memory.object_score]), **memory.state}
-    for name, tensor in parts.items():
-        if not torch.isfinite(tensor).all():
-            raise InvalidMask(f"the network's {name.replace('_', ' ')} on this frame are not finite numbers")

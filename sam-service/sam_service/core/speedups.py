@@ -8,6 +8,7 @@ change within a session. `docs/models.md` says what each gains and costs.
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # CUDA graphs take the launch of some thousand small kernels off the CPU; elsewhere there is nothing to launch.
 COMPILE_MODES = {"cuda": "reduce-overhead", "cpu": "default"}
+COMPILERS = {"cuda": ("cc", "gcc", "clang"), "cpu": ("c++", "g++", "clang++", "cl")}
+"""The programs of which torch's compiler needs one, by device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,14 @@ def quantize_encoder(encoder: nn.Module, device: torch.device) -> int:
 def compile_encoder(encoder: nn.Module, device: torch.device) -> None:
     """Let an image encoder be compiled at its first call, which then takes about a minute, and again for each input size.
 
-    Raises ModelUnavailable on a device that this does not work on.
+    Raises ModelUnavailable on a device that this does not work on, and where there is no compiler.
     """
     if device.type not in COMPILE_MODES:
         raise ModelUnavailable(f"SAM2_COMPILE works on {' and '.join(COMPILE_MODES)}, and the device is {device}; "
                                "unset one of the two")
+    if not any(map(shutil.which, COMPILERS[device.type])):
+        raise ModelUnavailable(f"SAM2_COMPILE on {device.type} needs one of {', '.join(COMPILERS[device.type])} on PATH, and "
+                               "there is none, as in this service's container image; install one or unset SAM2_COMPILE")
     encoder.compile(mode=COMPILE_MODES[device.type], dynamic=False)
     logger.info("the image encoder is compiled during the warm-up")
 

@@ -20,7 +20,6 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoMemoryAttention,
     Sam2VideoMemoryAttentionLayer,
@@ -29,6 +28,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 
 from sam_service.core.cpu import onednn
 from sam_service.core.cpu.tiled_attention import attend
+from sam_service.core.models.sam.fused_attention import fused
 from sam_service.core.models.sam.sparse_memory import TokenSelection
 
 ROWS = 1024  # of the feed-forward, tokens at a time
@@ -72,7 +72,7 @@ class MemoryAttention:
         if onednn.operand_type(x) is not None:
             mixed = attend(query * attention.scaling, key, attention.v_proj(x))
         else:
-            mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], attention.v_proj(x)[:, None])[:, 0]
+            mixed = fused(query * attention.scaling, key, attention.v_proj(x))
         projected: Tensor = attention.o_proj(mixed)
         return projected
 
@@ -92,8 +92,7 @@ class MemoryAttention:
         if x.device.type == "cpu":
             mixed = attention.v_proj(attend(query, key, memory))
         else:  # a fused kernel keeps the scores in float32 under mixed precision, which tiles of matrix products do not
-            value = attention.v_proj(memory)
-            mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+            mixed = fused(query, key, attention.v_proj(memory))
         projected: Tensor = attention.o_proj(mixed)
         return projected
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers import Sam2VideoModel
 
 from sam_service.core.cpu.onednn import use_fast_linears
-from sam_service.core.device import DevicePolicy
+from sam_service.core.device import DevicePolicy, cast_weights
 from sam_service.core.features import Features
 from sam_service.core.frames import Crop, Image
 from sam_service.core.memory.bank import FrameMemory
@@ -91,6 +91,8 @@ class SamNetwork(ABC):
         if policy.device.type == "cpu":
             use_fast_linears(model)
             self.lean_encoder()
+        if policy.autocast is not None:
+            cast_weights(model, policy.autocast)
         self.device = policy.device
         self._policy, self._speedups = policy, speedups
         self._compiled = is_compiled(model.vision_encoder)
@@ -299,10 +301,11 @@ class SamNetwork(ABC):
     def _memories(self, step: Step, decoded: Decoded, *, prompted: bool) -> list[FrameMemory]:
         """One memory for each of B decoded objects."""
         maps = self._encode_memory(step.features[TOP], decoded, prompted=prompted)
-        return [FrameMemory(logits=decoded.logits[row, 0], object_score=float(decoded.object_score[row]),
-                            iou=float(decoded.iou[row]),
-                            state={MAP: maps[row].contiguous(), POINTER: decoded.pointer[row], **further})
-                for row, further in enumerate(self.further_state(step, decoded))]
+        further = self.further_state(step, decoded)
+        object_scores, ious = torch.stack([decoded.object_score, decoded.iou]).tolist()
+        return [FrameMemory(logits=decoded.logits[row, 0], object_score=object_scores[row], iou=ious[row],
+                            state={MAP: maps[row].contiguous(), POINTER: decoded.pointer[row], **further[row]})
+                for row in range(len(further))]
 
     def _encode_memory(self, top: Tensor, decoded: Decoded, *, prompted: bool) -> Tensor:
         """Encode masks into memory maps (B, T, D) bfloat16. A prompted frame's mask is made hard first."""

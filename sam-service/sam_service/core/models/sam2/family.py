@@ -19,7 +19,7 @@ from sam_service.core.models.checkpoints import locate, read_folder, read_shapes
 from sam_service.core.models.family import Checkpoint, NetworkInfo
 from sam_service.core.models.hub import CONFIG_FILE
 from sam_service.core.models.sam.resizing import compute_positions, count_parameters
-from sam_service.core.models.sam2.config import config_for, with_image_size
+from sam_service.core.models.sam2.config import config_for, with_image_size, with_rope_parameters
 from sam_service.core.models.sam2.meta_layout import POSITION_MATRIX, POSITION_MATRIX_COPY, from_meta, to_meta
 from sam_service.core.models.sam2.network import Sam2Network, empty_model
 from sam_service.core.models.sam2.sizes import SIZES
@@ -93,7 +93,7 @@ def _load_folder(size: ModelSize, folder: Path, image_size: int | None) -> Sam2V
 def _config(size: ModelSize, folder: Path, raw: dict[str, Any]) -> Sam2VideoConfig:
     """The configuration. Raises ModelUnavailable unless it has the encoder of `size`: shapes do not tell heads or windows."""
     try:
-        config = Sam2VideoConfig.from_dict(raw)
+        config = Sam2VideoConfig.from_dict(with_rope_parameters(raw))
     except (StrictDataclassError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise unavailable(size, f"{CONFIG_FILE} does not describe a Sam2VideoModel: {error}") from error
     vision: tuple[Any, Any] = (config_for(size.name).vision_config, config.vision_config)
