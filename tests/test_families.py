@@ -28,7 +28,7 @@ from tests.colour_family import ColourNetwork
 from tests.support import settings
 
 PACKAGE = Path(__file__).parent.parent / "sam-service" / "sam_service"
-OWN_ROOMS = ("core/models/nano/", "core/models/sam2/", "core/models/registry.py")
+OWN_ROOMS = ("core/models/nano/", "core/models/sam2/", "core/models/edgetam/", "core/models/registry.py")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_only_the_registry_imports_a_family() -> None:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else (
                 [alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
             for name in names:
-                if (family := re.match(r"sam_service\.core\.models\.(nano|sam2)\b", name)) is not None and (
+                if (family := re.match(r"sam_service\.core\.models\.(nano|sam2|edgetam)\b", name)) is not None and (
                         f"core/models/{family[1]}/" not in place):
                     importers.add(place)
     assert importers == {"core/models/registry.py"}

@@ -15,16 +15,18 @@ from safetensors.torch import load_file, save_file
 from sam_service.core.models.catalogue import available_models
 from sam_service.core.models.nano.sizes import FOLDER
 from sam_service.core.models.registry import SIZES
-from sam_service.core.models.sam2.config import config_for, with_rope_parameters
+from sam_service.core.models.sam.configuration import with_rope_parameters
+from sam_service.core.models.sam2.config import config_for
 from sam_service.core.models.sam2.meta_layout import POSITION_MATRIX_COPY, from_meta, to_meta
 from sam_service.core.models.sam2.network import empty_model
+from sam_service.core.models.sam2.sizes import SIZES as SIZES_OF_SAM2
 from sam_service.errors import InvalidInput, ModelUnavailable
 from torch import Tensor
 
 from tests.networks import load_network
 
 SHAPES = json.loads((Path(__file__).parent / "parity" / "reference" / "meta-shapes.json").read_text())
-SAM_SIZES = [name for name, size in SIZES.items() if not size.embedded]
+SAM_SIZES = list(SIZES_OF_SAM2)
 Write = Callable[[dict[str, Tensor]], Path]
 
 

@@ -58,7 +58,7 @@ def test_a_model_that_cannot_be_had_is_told_and_never_replaced(tmp_path: Path) -
 def test_models(client: SamClient) -> None:
     answer = client.call("GET", "/models")
     assert answer["current"] == "nano"
-    assert [model["size"] for model in answer["models"]] == ["nano", "tiny", "small", "base_plus", "large"]
+    assert [model["size"] for model in answer["models"]] == ["nano", "edgetam", "tiny", "small", "base_plus", "large"]
 
 
 def test_the_key_guards_every_route_but_health_and_readiness(clip: Path) -> None:

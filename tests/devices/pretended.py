@@ -149,8 +149,8 @@ class Functions(TorchFunctionMode):
         if func is torch.tensor and on.is_mine(kwargs.get("device")):
             return on.hold(func(*args, **{**kwargs, "device": "cpu"}))
         if args and isinstance(args[0], Pretended):
-            if name == "contiguous":
-                return on.hold(args[0].held.contiguous(*args[1:], **kwargs))
+            if name in ("contiguous", "expand"):
+                return on.hold(getattr(args[0].held, name)(*args[1:], **kwargs))
             if name == "__getitem__":
                 return on.hold(args[0].held[_indices(args[1])])
             if name == "__setitem__":

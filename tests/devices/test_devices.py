@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,28 @@ from sam_service.core.predictor import ObjectOutput, VideoPredictor
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.speedups import Speedups
 from sam_service.errors import ModelUnavailable
+from seeded_weights import write_seeded
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Sam2VideoModel
 
 from tests.devices.pretended import Accelerator, Pretended, pretend
+from tests.networks import load_network
 
-SIDE, WIDTH, HEIGHT = 128, 160, 120
+WIDTH, HEIGHT = 160, 120
 
 
-def tiny() -> SamNetwork:
+def tiny(folder: Path) -> SamNetwork:
+    """SAM 2.1 tiny with the library's random weights."""
     torch.manual_seed(0)
-    model = Sam2VideoModel(config_for("tiny", SIDE)).eval().requires_grad_(False)
-    return Sam2Network(model, NetworkInfo("tiny", SIDE, "random", 0))
+    model = Sam2VideoModel(config_for("tiny", 128)).eval().requires_grad_(False)
+    return Sam2Network(model, NetworkInfo("tiny", 128, "random", 0))
+
+
+def edgetam(folder: Path) -> SamNetwork:
+    """EdgeTAM with seeded weights."""
+    write_seeded(folder / "edgetam.pt", "edgetam")
+    return load_network("edgetam", checkpoint=folder / "edgetam.pt", image_size=256)
 
 
 @pytest.fixture(params=["cuda", "mps"])
@@ -61,6 +70,7 @@ class Session:
         network.prepare(self.policy, Speedups())
         self.predictor = VideoPredictor(network, self.policy)
         self.folder = folder
+        self._resize = lambda image: network.resize(image, network.image_size)
         self.restart()
 
     def restart(self) -> None:
@@ -69,7 +79,7 @@ class Session:
         self.bank.restore()
 
     def step(self, index: int, prompts: dict[int, Prompt] | None = None, *, reverse: bool = False) -> list[ObjectOutput]:
-        frame = ClipFrame(index, (WIDTH, HEIGHT), picture, lambda image: self.predictor.network.resize(image, SIDE))
+        frame = ClipFrame(index, (WIDTH, HEIGHT), picture, self._resize)
         track = [] if prompts else [1, 2, 3, 4]
         return self.predictor.step(self.bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=12)
 
@@ -87,10 +97,11 @@ def play(session: Session) -> list[ObjectOutput]:
     return found + session.step(1, reverse=True) + session.step(0, reverse=True)
 
 
-def test_a_session_runs_through_a_restart(accelerator: Accelerator, tmp_path: Path) -> None:
-    session = Session(tiny(), tmp_path / "there")
+@pytest.mark.parametrize("make", [tiny, edgetam])
+def test_a_session_runs_through_a_restart(make: Callable[[Path], SamNetwork], accelerator: Accelerator, tmp_path: Path) -> None:
+    session = Session(make(tmp_path), tmp_path / "there")
     assert session.policy.device.type == accelerator.device.type
-    there, here = play(session), play(Session(tiny(), tmp_path / "here", "cpu"))
+    there, here = play(session), play(Session(make(tmp_path), tmp_path / "here", "cpu"))
     assert len(there) == 4 + 8 + 2 + 8 + 1 + 8
     for one, other in zip(there, here, strict=True):
         assert (one.object_id, one.frame_index) == (other.object_id, other.frame_index)
@@ -102,7 +113,7 @@ def test_a_session_runs_through_a_restart(accelerator: Accelerator, tmp_path: Pa
 
 def test_a_step_waits_twice_however_many_objects(accelerator: Accelerator, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    session = Session(tiny(), tmp_path)
+    session = Session(tiny(tmp_path), tmp_path)
     session.bank = MemoryBank("a")
     session.step(0, {number: click(30.0 * number, 60) for number in (1, 2, 3, 4)})
     accelerator.transfers.clear()
@@ -111,7 +122,7 @@ def test_a_step_waits_twice_however_many_objects(accelerator: Accelerator, tmp_p
 
 
 def test_weights_are_cast_once(accelerator: Accelerator, tmp_path: Path) -> None:
-    session = Session(tiny(), tmp_path)
+    session = Session(tiny(tmp_path), tmp_path)
     assert isinstance(session.predictor.network, SamNetwork)
     dtypes = {type(layer).__name__: layer.weight.dtype for layer in session.predictor.network.model.modules()
               if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm))}

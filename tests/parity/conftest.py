@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded import PLAN, Recording
+from recorded import EDGETAM_PLAN, PLAN, Recording
 from sam_service.core.device import choose_device
 from sam_service.core.models.sam.network import SamNetwork
 from sam_service.core.speedups import Speedups
@@ -30,6 +30,16 @@ def seeded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("seeded") / "tiny.pt"
     write_seeded(path, PLAN["size"])
     return path
+
+
+@pytest.fixture(scope="session")
+def seeded_edgetam(tmp_path_factory: pytest.TempPathFactory) -> SamNetwork:
+    """EdgeTAM with seeded weights, as `seeded_network`. Shared: do not change it."""
+    path = tmp_path_factory.mktemp("seeded") / "edgetam.pt"
+    write_seeded(path, "edgetam")
+    network = load_network("edgetam", checkpoint=path, image_size=EDGETAM_PLAN["image_size"])
+    network.prepare(choose_device("cpu"), Speedups())
+    return network
 
 
 @pytest.fixture(scope="session")

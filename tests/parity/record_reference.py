@@ -7,6 +7,15 @@
     python seeded_weights.py WEIGHTS             (in the project's environment: one .pt for each size)
     peer/bin/python record_reference.py WEIGHTS  (writes reference/tiny-256.npz and meta-shapes.json beside it)
 
+EdgeTAM has a `sam2` package of its own, as `edgetam-dimos`, so it needs another environment:
+
+    edge/bin/pip install torch==2.13.0 numpy pillow opencv-python-headless tqdm hydra-core iopath
+    edge/bin/pip install huggingface_hub safetensors pyyaml
+    edge/bin/pip install --no-deps edgetam-dimos==1.0.1 timm==1.0.31 torchvision==0.28.0
+
+    python seeded_weights.py WEIGHTS edgetam
+    edge/bin/python record_reference.py WEIGHTS --edgetam   (writes reference/edgetam-256.npz and edgetam-shapes.json)
+
 The `sam2` package is unmodified, fp32 on the CPU. Its hole filling (`fill_hole_area`, on by default) is a CUDA kernel:
 on the CPU it is skipped with a warning, so the recorded logits are as the mask decoder gave them. It keeps its memories
 in bfloat16 and counts on autocast, or on being joined with fp32 object pointers, to compute with them; where there is
@@ -26,6 +35,7 @@ import numpy as np
 import torch
 from clip import FRAMES_FOLDER, disk
 from numpy.typing import NDArray
+from recorded import EDGETAM_PLAN, PLAN
 
 # torchvision's compiled operators are absent beside a CPU build of torch; declaring them lets `sam2` import.
 _OPERATORS: Any = torch.library.Library("torchvision", "DEF")
@@ -34,25 +44,52 @@ _OPERATORS.define(
     "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
     "int sampling_ratio, bool aligned) -> Tensor"
 )
+_OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]  # noqa: E402
 
 REFERENCE = Path(__file__).parent / "reference"
-CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+CONFIGS = {size: f"configs/sam2.1/sam2.1_hiera_{short}.yaml"
+           for size, short in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))}
+EDGETAM = {"edgetam": "configs/edgetam.yaml"}
 MASKS: dict[str, NDArray[np.bool_]] = {"disk": disk(0)}
 Arrays = dict[str, NDArray[Any]]
 
 
 def build(weights: Path, size: str, image_size: int, *overrides: str) -> Any:
     """The unmodified predictor of `size` with the seeded weights, on the CPU."""
+    if size in EDGETAM:  # its table of rotary angles does not follow the image size
+        cells = image_size // 16
+        overrides += (f"++model.memory_attention.layer.cross_attention.q_sizes=[{cells},{cells}]",)
     predictor = build_sam2_video_predictor(
-        f"configs/sam2.1/sam2.1_hiera_{CONFIGS[size]}.yaml",
+        (CONFIGS | EDGETAM)[size],
         str(weights / f"{size}.pt"),
         device="cpu",
         hydra_overrides_extra=[f"++model.image_size={image_size}", *overrides],
     )
     predictor.memory_attention.register_forward_pre_hook(widen_memory, with_kwargs=True)
+    if size in EDGETAM:
+        predictor.fill_hole_area = 0  # this package fills holes on a CPU, too
+        one_object_at_a_time(predictor.spatial_perceiver)
     return predictor
+
+
+def without_pretraining() -> None:
+    """Let EdgeTAM's backbone be built without fetching weights that the checkpoint replaces."""
+    import timm.models  # type: ignore[import-not-found]
+
+    create = timm.models.create_model
+    timm.models.create_model = lambda name, pretrained, **more: create(name, pretrained=False, **more)
+
+
+def one_object_at_a_time(perceiver: Any) -> None:
+    """Let EdgeTAM's perceiver take several objects; by itself it fails there, for it views what is not contiguous."""
+    forward = perceiver.forward_2d
+
+    def each(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(map(torch.cat, zip(*(forward(one) for one in maps.split(1)), strict=True)))
+
+    perceiver.forward_2d = each
 
 
 def widen_memory(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -156,19 +193,23 @@ def write_shapes(path: Path, shapes: dict[str, dict[str, list[int]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="the folder that seeded_weights.py wrote")
-    parser.add_argument("--out", type=Path, default=REFERENCE / "tiny-256.npz")
+    parser.add_argument("--edgetam", action="store_true", help="record EdgeTAM instead of SAM 2.1")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    plan = json.loads((REFERENCE / "scenarios.json").read_text())
+    plan = EDGETAM_PLAN if arguments.edgetam else PLAN
+    out = arguments.out or REFERENCE / f"{plan['size']}-{plan['image_size']}.npz"
+    if arguments.edgetam:
+        without_pretraining()
     recorded = record_scenarios(plan, arguments.weights)
     shapes = {}
-    for size in CONFIGS:
+    for size in EDGETAM if arguments.edgetam else CONFIGS:
         predictor = build(arguments.weights, size, plan["image_size"])
         shapes[size] = {name: list(value.shape) for name, value in predictor.state_dict().items()}
         frame = predictor.init_state(str(FRAMES_FOLDER))["images"][0]
         for level, features in encoder_features(predictor, frame):
             recorded[f"encoder/{size}/{level}"] = features
-    np.savez_compressed(arguments.out, allow_pickle=False, **recorded)
-    write_shapes(arguments.out.with_name("meta-shapes.json"), shapes)
+    np.savez_compressed(out, allow_pickle=False, **recorded)
+    write_shapes(out.with_name("edgetam-shapes.json" if arguments.edgetam else "meta-shapes.json"), shapes)
 
 
 if __name__ == "__main__":

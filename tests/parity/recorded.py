@@ -12,7 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parent / "reference"
-PLAN: dict[str, Any] = json.loads((FOLDER / "scenarios.json").read_text())
+
+
+def read_plan(name: str) -> dict[str, Any]:
+    """A file of scenarios; one that is `like` another takes what it does not say from there: all scenarios but `without`, and
+    the first few steps of those that are `shortened`."""
+    plan: dict[str, Any] = json.loads((FOLDER / name).read_text())
+    if "like" not in plan:
+        return plan
+    other = read_plan(plan["like"])
+    taken = [{**scenario, "steps": scenario["steps"][:plan["shortened"].get(scenario["name"])]}
+             for scenario in other["scenarios"] if scenario["name"] not in plan["without"]]
+    return {**other, **plan, "scenarios": taken + plan["scenarios"]}
+
+
+PLAN, EDGETAM_PLAN = read_plan("scenarios.json"), read_plan("edgetam.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +44,9 @@ class Answer:
 class Recording:
     """One npz file. Arrays are read when they are asked for."""
 
-    def __init__(self, path: Path = FOLDER / "tiny-256.npz") -> None:
+    def __init__(self, path: Path = FOLDER / "tiny-256.npz", plan: dict[str, Any] = PLAN) -> None:
         self.arrays = np.load(path)
+        self.plan = plan
 
     def answer(self, scenario: str, step: int) -> Answer:
         """The answer to step number `step` of `scenario`. Raises KeyError if there is no such step."""
@@ -52,7 +67,7 @@ class Recording:
 
     def steps(self) -> Iterator[tuple[str, int]]:
         """Every recorded step as (scenario, number)."""
-        for scenario in PLAN["scenarios"]:
+        for scenario in self.plan["scenarios"]:
             yield from ((scenario["name"], number) for number in range(len(scenario["steps"])))
 
 

@@ -1,6 +1,6 @@
 """Random but seeded weights in the layout of Meta's `.pt`, so that two implementations can run the very same network.
 
-    python seeded_weights.py DIR [SIZE ...]      writes DIR/SIZE.pt, for all four sizes unless some are named
+    python seeded_weights.py DIR [SIZE ...]      writes DIR/SIZE.pt, for SAM 2.1's four sizes unless some are named
 
 Names and shapes come from the project's own table; the `sam2` package is not needed. Values are uniform numbers from
 numpy's PCG64, which are the same bits on every machine, one stream for each name. They are scaled so that activations
@@ -18,9 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sam_service.core.models.edgetam import config as edgetam_config
+from sam_service.core.models.edgetam import meta_layout as edgetam_layout
+from sam_service.core.models.edgetam import network as edgetam_network
 from sam_service.core.models.sam2.config import config_for
 from sam_service.core.models.sam2.meta_layout import to_meta
 from sam_service.core.models.sam2.network import empty_model
+from torch import Tensor
 
 SEED = 2
 SIZES = ("tiny", "small", "base_plus", "large")
@@ -28,6 +32,10 @@ SIZES = ("tiny", "small", "base_plus", "large")
 # Name, centre, half range; the first match wins. Matrices that no row names are scaled by their fan-in (variance 1).
 CONSTANTS: tuple[tuple[str, float, float], ...] = (
     (r"image_encoder\.trunk\.pos_embed.*", 0.0, 0.2),
+    (r".*\.token_mixer\.\w+\.bn\.weight", 0.4, 0.1),  # RepViT adds its branches up, block after block
+    (r".*\.running_mean", 0.0, 0.1),
+    (r".*\.running_var", 1.0, 0.2),
+    (r"spatial_perceiver\.latents.*", 0.0, 1.0),
     (r".*positional_encoding_gaussian_matrix", 0.0, 1.7),
     (r"maskmem_tpos_enc|no_[a-z_]+", 0.0, 0.6),
     (r".*\.(\w+_tokens?|no_mask_embed|not_a_point_embed|point_embeddings\.\d)\.weight", 0.0, 0.6),
@@ -69,9 +77,16 @@ def _scale(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     return 0.0, gain * math.sqrt(3 / fan_in)
 
 
+def layout_of(size: str) -> dict[str, Tensor]:
+    """Meta's names for the tensors of a size, which are on the meta device."""
+    if size == "edgetam":
+        return edgetam_layout.to_meta(edgetam_network.empty_model(edgetam_config.config_for(1024)).state_dict())
+    return to_meta(empty_model(config_for(size)).state_dict())
+
+
 def write_seeded(path: Path, size: str) -> None:
     """Write the seeded weights of `size` to `path` as `{"model": {name: tensor}}`."""
-    layout = to_meta(empty_model(config_for(size)).state_dict())
+    layout = layout_of(size)
     torch.save({"model": {name: torch.from_numpy(seeded(name, tuple(v.shape))) for name, v in layout.items()}}, path)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from clip import network_input
-from recorded import PLAN, Recording, relative_difference
+from recorded import EDGETAM_PLAN, FOLDER, PLAN, Recording, relative_difference
+from sam_service.core.models.edgetam.repvit import fold
 from sam_service.core.models.sam.network import SamNetwork
 from seeded_weights import write_seeded
 
@@ -31,4 +32,13 @@ def encoder_differences(loaded: SamNetwork, recording: Recording) -> list[float]
 def test_sizes(size: str, tmp_path: Path, recording: Recording) -> None:
     write_seeded(tmp_path / "weights.pt", size)
     loaded = load_network(size, checkpoint=tmp_path / "weights.pt", image_size=PLAN["image_size"])
+    assert max(encoder_differences(loaded, recording)) < TOLERANCE
+
+
+def test_edgetam(tmp_path: Path) -> None:
+    recording = Recording(FOLDER / "edgetam-256.npz", EDGETAM_PLAN)
+    write_seeded(tmp_path / "weights.pt", "edgetam")
+    loaded = load_network("edgetam", checkpoint=tmp_path / "weights.pt", image_size=EDGETAM_PLAN["image_size"])
+    assert max(encoder_differences(loaded, recording)) < TOLERANCE
+    fold(loaded.model.vision_encoder)
     assert max(encoder_differences(loaded, recording)) < TOLERANCE

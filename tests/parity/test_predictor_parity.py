@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from recorded import PLAN, Answer, Recording, relative_difference
+from recorded import EDGETAM_PLAN, FOLDER, PLAN, Answer, Recording, relative_difference
 from sam_service.core.device import choose_device
 from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
@@ -70,15 +70,32 @@ def compare(outputs: list[ObjectOutput], answer: Answer, at: int, where: str) ->
         assert logit == pytest.approx(answer.scores[at, column], abs=1e-2, rel=1e-3)
 
 
-CASES = [pytest.param(scenario, spilled, id=f"{scenario['name']}-{'spill' if spilled else 'window'}")
-         for number, scenario in enumerate(PLAN["scenarios"]) for spilled in ([False, True] if number < 4 else [True])]
+def cases(plan: dict[str, Any]) -> list[Any]:
+    """Each scenario with memories on disk, and the first few without."""
+    return [pytest.param(scenario, spilled, id=f"{scenario['name']}-{'spill' if spilled else 'window'}")
+            for number, scenario in enumerate(plan["scenarios"]) for spilled in ([False, True] if number < 4 else [True])]
 
 
-@pytest.mark.parametrize(("scenario", "spilled"), CASES)
+@pytest.mark.parametrize(("scenario", "spilled"), cases(PLAN))
 def test_scenario(scenario: dict[str, Any], spilled: bool, seeded_network: SamNetwork, recording: Recording,
                   tmp_path: Path) -> None:
-    session = Session(seeded_network, corrections_condition=scenario.get("all_corrections_condition", False),
-                      spill=DiskSpill(tmp_path, 1 << 30) if spilled else None)
+    play(scenario, spilled, seeded_network, recording, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def edgetam_recording() -> Recording:
+    return Recording(FOLDER / "edgetam-256.npz", EDGETAM_PLAN)
+
+
+@pytest.mark.parametrize(("scenario", "spilled"), cases(EDGETAM_PLAN))
+def test_edgetam_scenario(scenario: dict[str, Any], spilled: bool, seeded_edgetam: SamNetwork, edgetam_recording: Recording,
+                          tmp_path: Path) -> None:
+    play(scenario, spilled, seeded_edgetam, edgetam_recording, tmp_path)
+
+
+def play(scenario: dict[str, Any], spilled: bool, network: SamNetwork, recording: Recording, folder: Path) -> None:
+    session = Session(network, corrections_condition=scenario.get("all_corrections_condition", False),
+                      spill=DiskSpill(folder, 1 << 30) if spilled else None)
     for number, step in enumerate(scenario["steps"]):
         answer = recording.answer(scenario["name"], number)
         where = f"{scenario['name']} step {number}"

@@ -8,11 +8,13 @@ nothing may be left over. Nothing here reads settings or the environment.
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -63,6 +65,19 @@ def _check_sha256(size: ModelSize, file: Path, wanted: str) -> None:
         raise unavailable(size, f"{file.name} cannot be read: {type(error).__name__}") from error
     except ModelUnavailable as error:
         raise unavailable(size, error.message) from error
+
+
+def read_meta_file(size: ModelSize, path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pt` of Meta's, under Meta's names. No code in it is run. Raises ModelUnavailable."""
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        shapes_of(state)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        why = "it is truncated, is no PyTorch file, or holds more than tensors"
+        raise unavailable(size, f"{path.name} cannot be read as Meta's .pt: {why} ({type(error).__name__})") from error
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise unavailable(size, f"{path.name} does not hold {{'model': weights by name}} as Meta's .pt does") from error
+    return state
 
 
 def read_folder(size: ModelSize, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

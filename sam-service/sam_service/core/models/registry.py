@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from sam_service.core.models.edgetam import sizes as edgetam
 from sam_service.core.models.nano import sizes as nano
 from sam_service.core.models.sam2 import sizes as sam2
 from sam_service.core.models.sizes import ModelSize
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _FAMILIES: dict[str, dict[str, ModelSize]] = {
     "sam_service.core.models.nano.family": nano.SIZES,
+    "sam_service.core.models.edgetam.family": edgetam.SIZES,
     "sam_service.core.models.sam2.family": sam2.SIZES,
 }
 """The module that holds a family as `FAMILY`, imported when one of its sizes is loaded; and its sizes."""
@@ -40,7 +42,7 @@ def advice(name: str) -> str | None:
         return None
     better = [other for other, size in SIZES.items() if not size.embedded]
     return (f"the embedded {name} model answers: for trying, testing and speed. For quality start the service with "
-            f"SAM2_MODEL_SIZE={better[0]} (or {', '.join(better[1:])}), which fetches SAM 2.1")
+            f"SAM2_MODEL_SIZE={better[0]}, the fastest without a GPU (or {', '.join(better[1:])}: SAM 2.1), which fetches it")
 
 
 def family_of(size: str) -> Family:

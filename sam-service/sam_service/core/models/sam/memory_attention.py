@@ -16,7 +16,7 @@ B: objects. Q: tokens of the frame (H/16 · W/16). K: memory tokens. C: hidden w
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class MemoryAttention:
             raise ValueError("memory attention with more than one head is not supported")
         self._layers = cast(list[Sam2VideoMemoryAttentionLayer], list(module.layers))
         self._norm: nn.LayerNorm = module.layer_norm
-        self._projections = [(_Projections(layer.self_attn), _Projections(layer.cross_attn_image)) for layer in self._layers]
+        self._projections = [(Projections(layer.self_attn), Projections(layer.cross_attn_image)) for layer in self._layers]
         cos, sin = module.rotary_emb(torch.zeros(1, device=module.position_ids.device), module.position_ids)
         self._cos: Tensor = cos[0, :, 0::2].contiguous()
         self._sin: Tensor = sin[0, :, 0::2].contiguous()
@@ -63,11 +63,15 @@ class MemoryAttention:
             output = output.expand(len(memory), -1, -1)
             output = output + self._cross_attention(
                 layer.cross_attn_image, cross, layer.layer_norm2(output), keys, memory, num_pointer_tokens, chosen, depth)
-            output = output + _feed_forward(layer, layer.layer_norm3(output))
+            output = output + _feed_forward(*self.feed_forward(layer), layer.layer_norm3(output))
         normed: Tensor = self._norm(output)
         return normed
 
-    def _self_attention(self, attention: Sam2VideoRoPEAttention, projections: _Projections, x: Tensor) -> Tensor:
+    def feed_forward(self, layer: Any) -> tuple[nn.Linear, nn.Module, nn.Linear]:
+        """A layer's feed-forward: a linear layer, an activation, a linear layer."""
+        return layer.linear1, layer.activation, layer.linear2
+
+    def _self_attention(self, attention: Sam2VideoRoPEAttention, projections: Projections, x: Tensor) -> Tensor:
         query, key = self._rotate(projections.query(x)), self._rotate(projections.key(x))
         if onednn.operand_type(x) is not None:
             mixed = attend(query * attention.scaling, key, attention.v_proj(x))
@@ -76,18 +80,18 @@ class MemoryAttention:
         projected: Tensor = attention.o_proj(mixed)
         return projected
 
-    def _cross_attention(self, attention: Sam2VideoRoPEAttention, projections: _Projections, x: Tensor, keys: Tensor,
+    def _cross_attention(self, attention: Sam2VideoRoPEAttention, projections: Projections, x: Tensor, keys: Tensor,
                          memory: Tensor, num_pointer_tokens: int, chosen: TokenSelection | None, depth: int) -> Tensor:
         query = self._rotate(projections.query(x)) * attention.scaling
         if chosen is None:
-            key = self._keys(projections, keys, num_pointer_tokens)
+            key = self.keys(projections, keys, num_pointer_tokens)
         else:
             kept = chosen.keep[depth]  # (B, K')
             rows = torch.arange(len(kept), device=kept.device)[:, None]
             memory, key = memory[rows, kept], projections.key(keys[rows, kept])
             turning = kept.shape[1] - num_pointer_tokens
             places = kept[:, :turning] % len(self._cos)
-            key = torch.cat([_turned(key[:, :turning], self._cos[places], self._sin[places]), key[:, turning:]], dim=1)
+            key = torch.cat([turned(key[:, :turning], self._cos[places], self._sin[places]), key[:, turning:]], dim=1)
             chosen.watch(depth, query, key)
         if x.device.type == "cpu":
             mixed = attention.v_proj(attend(query, key, memory))
@@ -96,7 +100,7 @@ class MemoryAttention:
         projected: Tensor = attention.o_proj(mixed)
         return projected
 
-    def _keys(self, projections: _Projections, tokens: Tensor, num_pointer_tokens: int) -> Tensor:
+    def keys(self, projections: Projections, tokens: Tensor, num_pointer_tokens: int) -> Tensor:
         """Keys (B, K, C) of memory tokens (B, K, D), those of maps rotated; large maps one after the other, so that each is
         still in the processor's cache when it is rotated."""
         spatial, side = tokens.shape[1] - num_pointer_tokens, len(self._cos)
@@ -105,9 +109,9 @@ class MemoryAttention:
         return torch.cat([*maps, projections.key(tokens[:, spatial:])] if num_pointer_tokens else maps, dim=1)
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Rotary positions for n maps (B, n·Q, C), their channels in the order of `_Projections`."""
+        """Rotary positions for n maps (B, n·Q, C), their channels in the order of `Projections`."""
         maps = x.reshape(len(x), -1, len(self._cos), x.shape[-1])
-        return _turned(maps, self._cos, self._sin).reshape(x.shape)
+        return turned(maps, self._cos, self._sin).reshape(x.shape)
 
 
 class _Projection(NamedTuple):
@@ -115,7 +119,7 @@ class _Projection(NamedTuple):
     bias: Tensor | None
 
 
-class _Projections:
+class Projections:
     """The query and key projections of an attention, the pairs that are rotated laid out half a width apart."""
 
     def __init__(self, attention: Sam2VideoRoPEAttention) -> None:
@@ -133,17 +137,16 @@ class _Projections:
         return onednn.linear(x, *self._key)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs of channels (…, C) by angles (…, C/2)."""
     one, other = x.chunk(2, dim=-1)
     return torch.cat((one * cos - other * sin, one * sin + other * cos), dim=-1).to(x.dtype)
 
 
-def _feed_forward(layer: Sam2VideoMemoryAttentionLayer, x: Tensor) -> Tensor:
-    """linear2(relu(linear1(x))) for (B, Q, C); on a CPU in pieces that stay in its cache."""
-    first, second = layer.linear1, layer.linear2
-    if x.device.type != "cpu" or not isinstance(layer.activation, nn.ReLU):
-        found: Tensor = second(layer.activation(first(x)))
+def _feed_forward(first: nn.Linear, activation: nn.Module, second: nn.Linear, x: Tensor) -> Tensor:
+    """second(activation(first(x))) for (B, Q, C); on a CPU in pieces that stay in its cache."""
+    if x.device.type != "cpu" or not isinstance(activation, nn.ReLU):
+        found: Tensor = second(activation(first(x)))
         return found
     rows = x.reshape(-1, x.shape[-1]).split(ROWS)
     return torch.cat([onednn.linear(onednn.linear(part, first.weight, first.bias, "relu"), second.weight, second.bias)

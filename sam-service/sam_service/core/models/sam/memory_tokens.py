@@ -43,11 +43,21 @@ class MemoryTokens:
     """Lays selected memories out, for one model and input size."""
 
     def __init__(self, model: Sam2VideoModel, layout: MemoryLayout, device: torch.device) -> None:
-        config: Any = model.config
         self._model = model
         self._layout = layout
         self._device = device
-        self._map_positions = sine_positions(model.mem_dim, config.image_size // 16, device)
+        self._map_positions = self.map_positions()
+
+    def map_positions(self) -> Tensor:
+        """Positions (T, D) of a map's tokens."""
+        config: Any = self._model.config
+        return sine_positions(self._model.mem_dim, config.image_size // 16, self._device)
+
+    def pointer_positions(self, distances: Tensor, num_frames: int) -> Tensor:
+        """Positions (n, D) of pointers, by how many frames they lie before the frame."""
+        sine = _sine_of(distances / max(1, self._layout.pointers_in(num_frames) - 1), dim=self._model.hidden_dim)
+        encoded: Tensor = self._model.temporal_positional_encoding_projection_layer(sine)
+        return encoded
 
     def lay_out(self, selection: Selection, num_frames: int) -> tuple[Tensor, Tensor, int]:
         """Memory tokens (K, D), their positions (K, D), and how many of the last ones are pointers."""
@@ -59,8 +69,7 @@ class MemoryTokens:
         if not selection.pointers:
             return torch.cat(tokens), torch.cat(positions), 0
         distances = torch.tensor([float(distance) for distance, _ in selection.pointers], device=device)
-        sine = _sine_of(distances / max(1, self._layout.pointers_in(num_frames) - 1), dim=model.hidden_dim)
-        encoded = model.temporal_positional_encoding_projection_layer(sine)
+        encoded = self.pointer_positions(distances, num_frames)
         stacked = torch.stack([memory.state[POINTER].to(device) for _, memory in selection.pointers])
         split = stacked.shape[1] // model.mem_dim
         tokens.append(stacked.reshape(-1, model.mem_dim))

@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Sam2VideoModel
@@ -100,9 +102,9 @@ class SamNetwork(ABC):
         self._std = torch.tensor(STD, device=self.device)[:, None, None] * 255
         grid = self.image_size // 16
         with torch.inference_mode():
-            self._attention = MemoryAttention(model.memory_attention)
+            self._attention = self.memory_attention()
             self._image_positions = model.get_image_wide_positional_embeddings()
-            self._tokens = MemoryTokens(model, self.layout, self.device)
+            self._tokens = self.memory_tokens()
             self._token_positions = sine_positions(model.hidden_dim, grid, self.device)
         self._sparse: SparseMemory | None = None
         if speedups.memory_share < 1:
@@ -111,13 +113,25 @@ class SamNetwork(ABC):
 
     # What a family says
 
-    @abstractmethod
     def resize(self, image: Image, image_size: int) -> Image:
-        """See `Network.resize`."""
+        """Squash an (H, W, 3) uint8 RGB picture to (S, S, 3), bicubic with antialiasing, as Meta's predictor does."""
+        return np.array(Pillow.fromarray(image).resize((image_size, image_size)))
 
     @abstractmethod
     def resized_model(self, image_size: int) -> Sam2VideoModel:
         """The model at another input size, sharing all weights."""
+
+    def memory_attention(self) -> MemoryAttention:
+        """The forward pass of the memory attention."""
+        return MemoryAttention(self.model.memory_attention)
+
+    def memory_tokens(self) -> MemoryTokens:
+        """What lays memories out for the memory attention."""
+        return MemoryTokens(self.model, self.layout, self.device)
+
+    def compact(self, maps: Tensor) -> Tensor:
+        """Memory maps (B, D, h, w) as tokens (B, T, D): one for each cell."""
+        return maps.flatten(2).transpose(1, 2)
 
     def lower_precision(self, device: torch.device) -> None:
         """Let parts compute in a lower precision that they were trained in."""
@@ -317,8 +331,7 @@ class SamNetwork(ABC):
         if model.occlusion_spatial_embedding_parameter is not None:
             absent = (decoded.object_score <= 0).float()[:, None, None, None]
             maps = maps + absent * model.occlusion_spatial_embedding_parameter[..., None, None]
-        encoded: Tensor = maps.to(torch.bfloat16).flatten(2).transpose(1, 2)
-        return encoded
+        return self.compact(maps).to(torch.bfloat16)
 
 
 def _projected(level: Tensor, convolution: nn.Conv2d) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import Sam2VideoModel
 
 SIZED = ("prompt_encoder", "memory_attention")
@@ -24,8 +26,10 @@ def share_weights(source: Sam2VideoModel, model: Sam2VideoModel) -> Sam2VideoMod
 
 def compute_positions(model: Sam2VideoModel) -> None:
     """Compute what no checkpoint stores: the memory attention's grid of positions and its rotary frequencies."""
-    attention = model.memory_attention
+    attention: Any = model.memory_attention
     attention.position_ids = attention.precompute_positions(model.config)
+    if hasattr(attention, "position_ids_k"):
+        attention.position_ids_k = attention.precompute_positions(model.config, is_key=True)
     attention.rotary_emb = type(attention.rotary_emb)(model.config)
 
 

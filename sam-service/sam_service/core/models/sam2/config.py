@@ -66,15 +66,3 @@ def with_image_size(config: Sam2VideoConfig, image_size: int) -> Sam2VideoConfig
     vision.backbone_feature_sizes = [[image_size // stride] * 2 for stride in (4, 8, 16)]
     config.memory_attention_rope_feat_sizes = [image_size // 16] * 2
     return config
-
-
-def with_rope_parameters(raw: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration whose rotary base stands where every version of the library reads it.
-
-    Published files have it as `memory_attention_rope_theta`, a name that the library deprecates.
-    """
-    kept = dict(raw)
-    theta = kept.pop("memory_attention_rope_theta", None)
-    if theta is not None and kept.get("rope_parameters") is None:
-        kept["rope_parameters"] = {"rope_type": "axial", "rope_theta": theta}
-    return kept

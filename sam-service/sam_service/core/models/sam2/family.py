@@ -5,21 +5,28 @@ Sources: Meta's `.pt` (see `meta_layout.py`), or a Hugging Face folder or reposi
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-from sam_service.core.models.checkpoints import locate, read_folder, read_shapes, require_shapes, shapes_of, unavailable
+from sam_service.core.models.checkpoints import (
+    locate,
+    read_folder,
+    read_meta_file,
+    read_shapes,
+    require_shapes,
+    shapes_of,
+    unavailable,
+)
 from sam_service.core.models.family import Checkpoint, NetworkInfo
 from sam_service.core.models.hub import CONFIG_FILE
+from sam_service.core.models.sam.configuration import with_rope_parameters
 from sam_service.core.models.sam.resizing import compute_positions, count_parameters
-from sam_service.core.models.sam2.config import config_for, with_image_size, with_rope_parameters
+from sam_service.core.models.sam2.config import config_for, with_image_size
 from sam_service.core.models.sam2.meta_layout import POSITION_MATRIX, POSITION_MATRIX_COPY, from_meta, to_meta
 from sam_service.core.models.sam2.network import Sam2Network, empty_model
 from sam_service.core.models.sam2.sizes import SIZES
@@ -68,22 +75,15 @@ FAMILY = Sam2Family()
 
 
 def _load_meta_file(size: ModelSize, path: Path, image_size: int) -> Sam2VideoModel:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        shapes = {name: tuple(value.shape) for name, value in state.items()}
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        why = "it is truncated, is no PyTorch file, or holds more than tensors"
-        raise unavailable(size, f"{path.name} cannot be read as Meta's .pt: {why} ({type(error).__name__})") from error
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
-        raise unavailable(size, f"{path.name} does not hold {{'model': weights by name}} as Meta's .pt does") from error
+    state = read_meta_file(size, path)
     model = empty_model(config_for(size.name, image_size))
-    require_shapes(size, path, shapes, shapes_of(to_meta(model.state_dict())))
+    require_shapes(size, path, shapes_of(state), shapes_of(to_meta(model.state_dict())))
     return _fill(model, from_meta(state))
 
 
 def _load_folder(size: ModelSize, folder: Path, image_size: int | None) -> Sam2VideoModel:
     state, raw = read_folder(size, folder)
-    state.setdefault(POSITION_MATRIX_COPY, state.get(POSITION_MATRIX, torch.empty(0)).clone())  # files may keep it once
+    state.setdefault(POSITION_MATRIX_COPY, state.get(POSITION_MATRIX, Tensor()).clone())  # files may keep it once
     config = _config(size, folder, raw)
     model = empty_model(with_image_size(config, image_size or _image_size(config)))
     require_shapes(size, folder, shapes_of(state), shapes_of(model.state_dict()))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
-from PIL import Image as Pillow
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-from sam_service.core.frames import Image
 from sam_service.core.models.sam.network import SamNetwork
 from sam_service.core.models.sam.resizing import share_weights
 from sam_service.core.models.sam2.config import with_image_size
@@ -18,10 +15,6 @@ from sam_service.core.models.sam2.hiera import use_lean_encoder
 
 class Sam2Network(SamNetwork):
     """Prompts, memories and masks are those of `SamNetwork`; the image encoder is Hiera."""
-
-    def resize(self, image: Image, image_size: int) -> Image:
-        """Squash an (H, W, 3) uint8 RGB picture to (S, S, 3), bicubic with antialiasing, as Meta's predictor does."""
-        return np.array(Pillow.fromarray(image).resize((image_size, image_size)))
 
     def resized_model(self, image_size: int) -> Sam2VideoModel:
         """The model at another input size, sharing all weights."""
