@@ -225,6 +225,13 @@ class Propagate(Body):
     background: bool = Field(False, description="answer 202 at once; the work goes on as a job", examples=[False])
 
 
+class Timestamps(BaseModel):
+    """When each frame is shown."""
+
+    timestamps_s: list[float] = Field(description="seconds from the start of the video, of every frame that is extracted so far",
+                                      examples=[[0.0, 0.0417, 0.0834]])
+
+
 class FrameMasks(BaseModel):
     """All objects on one frame."""
 

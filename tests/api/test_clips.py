@@ -128,6 +128,7 @@ def test_exported_videos_keep_the_times(http: httpx.Client, tmp_path: Path, name
     assert http.post("/add-object", json={"session_id": session_id, "points": [[80, 60]]}).status_code == 200
     tracked = http.post("/propagate", json={"session_id": session_id, "mask_format": "none"}).json()
     assert [frame["timestamp_s"] for frame in tracked["frames"]] == pytest.approx(times_s, abs=1e-4)
+    assert http.get(f"/sessions/{session_id}/timestamps").json()["timestamps_s"] == pytest.approx(times_s, abs=1e-4)
     answer = http.get(f"/sessions/{session_id}/export", params={"format": form})
     assert answer.status_code == 200, answer.text
     (tmp_path / "export.webm").write_bytes(answer.content)

@@ -18,7 +18,7 @@ from sam_service.errors import ClientError, FrameUnreadable, NotFound
 from sam_service.masks.encode import MaskFormat
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
-from sam_service.schemas import MAX_ID, FrameMasks, InitializeBody, Initialized, SessionInfo, SessionList, Tracks
+from sam_service.schemas import MAX_ID, FrameMasks, InitializeBody, Initialized, SessionInfo, SessionList, Timestamps, Tracks
 from sam_service.sessions.paths import FIELD, resolve_video
 from sam_service.sessions.records import FrameResult
 from sam_service.sessions.render import as_rle
@@ -88,6 +88,13 @@ async def frame(session_id: SessionPath, frame_idx: FrameNumber, services: Servi
         services.sessions.get(session_id)  # deleted while it was read: then there is no such session
         raise
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get("/sessions/{session_id}/timestamps", summary="When each frame is shown")
+async def timestamps(session_id: SessionPath, services: ServicesDep) -> Timestamps:
+    """The times of all frames that are extracted so far. In clips of a varying rate they are not multiples of one length."""
+    frames = services.sessions.get(session_id).frames
+    return Timestamps(timestamps_s=[round(seconds, 5) for seconds in frames.timestamps_s()])
 
 
 @router.get("/sessions/{session_id}/masks/{frame_idx}", summary="A frame's stored masks")
