@@ -228,7 +228,7 @@ class Propagate(Body):
 class Timestamps(BaseModel):
     """When each frame is shown."""
 
-    timestamps_s: list[float] = Field(description="seconds from the start of the video, of every frame that is extracted so far",
+    timestamps_s: list[float] = Field(description="seconds from the start of the video, of all frames extracted so far",
                                       examples=[[0.0, 0.0417, 0.0834]])
 
 
