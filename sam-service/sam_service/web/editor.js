@@ -164,7 +164,7 @@ export class Editor {
     const { frame } = session;
     this.frames.want(frame, player.playing);
     this.masks.keep(frame - 1, frame + PREFETCHED_MASKS);
-    for (let next = frame; next <= frame + (player.playing ? PREFETCHED_MASKS : 0); next++) this.masks.want(next);
+    this.wantMasks(frame);
     if (document.activeElement !== byId("frame-number")) byId("frame-number").value = frame;
     byId("time").textContent = clock(frame / session.info.fps, true);
     this.stage.show(frame);
@@ -181,15 +181,21 @@ export class Editor {
     );
   }
 
+  /** Ask for a frame's masks, and while playing for those of the next frames. */
+  wantMasks(frame) {
+    for (let next = frame; next <= frame + (this.player.playing ? PREFETCHED_MASKS : 0); next++) this.masks.want(next);
+  }
+
   onFrameCame(frame) {
     if (frame === this.session.frame) byId("waiting").hidden = true;
     if (frame === this.session.frame || !this.frames.get(this.session.frame)) this.stage.show(frame);
   }
 
-  /** Whether a frame can be shown: its picture is here, and its masks if it has any. */
+  /** Whether a frame can be shown: its picture is here, and its masks if it has any. What is missing is asked for. */
   isReady(frame) {
     if (frame >= this.session.ready) return false;
     this.frames.want(this.session.frame, true);
+    this.wantMasks(frame);
     return Boolean(this.frames.get(frame)) && (!this.session.masked.has(frame) || this.masks.frames.has(frame));
   }
 
