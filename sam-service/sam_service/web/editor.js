@@ -10,10 +10,11 @@ import { ObjectList } from "./objects.js";
 import { Player } from "./player.js";
 import { Pointer } from "./pointer.js";
 import { Prompting } from "./prompting.js";
-import { announce, failed, tell } from "./say.js";
+import { announce, count, failed, tell } from "./say.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
 import { Timeline, clock } from "./timeline.js";
+import { WORDS, verdictOf } from "./tracks.js";
 import { Tracking } from "./tracking.js";
 import { View } from "./view.js";
 
@@ -233,7 +234,7 @@ export class Editor {
 
   onAnswer(mask, ms) {
     byId("canvas").dataset.answerMs = Math.round(ms);
-    announce(`${this.session.name(mask.object_id)}: ${mask.area} pixels, score ${mask.score.toFixed(2)}`);
+    announce(`${this.session.name(mask.object_id)}: ${count(mask.area, "pixel")}, ${WORDS[verdictOf(mask)]}`);
   }
 
   hint() {
@@ -256,7 +257,7 @@ export class Editor {
   onWeak() {
     const weak = this.session.weak();
     byId("weak").hidden = !weak.length;
-    byId("weak-label").textContent = weak.length === 1 ? "1 weak spot" : `${weak.length} weak spots`;
+    byId("weak-label").textContent = `${weak.length} to check`;
   }
 
   // What the user does in more than one place
@@ -267,17 +268,14 @@ export class Editor {
     this.session.seek(frame);
   }
 
-  /** Go to the next (1) or previous (-1) weak frame, around the ends. */
+  /** Go to the worst frame to check; from there to the next worse one (1) or back (-1), around the ends. */
   jumpWeak(direction) {
     const weak = this.session.weak();
-    if (!weak.length) return tell("No frame has a weak score.");
-    const { frame } = this.session;
-    const to =
-      direction > 0
-        ? (weak.find((other) => other > frame) ?? weak[0])
-        : (weak.findLast((other) => other < frame) ?? weak.at(-1));
-    this.userSeek(to);
-    announce(`Weak frame ${to}`);
+    if (!weak.length) return tell("No frame needs a check.");
+    const at = weak.indexOf(this.session.frame);
+    const next = at < 0 ? 0 : (at + direction + weak.length) % weak.length;
+    this.userSeek(weak[next]);
+    announce(`Frame ${weak[next]}, ${next + 1} of ${weak.length} to check`);
   }
 
   close() {

@@ -34,7 +34,7 @@ export const KEYS = [
       ["[ ]", "slower, faster", (e) => e.key === "[" || e.key === "]", "speed"],
       ["I  O", "mark the range's start, end", (e) => e.key === "i" || e.key === "o", "mark"],
       ["U", "no range", (e) => e.key === "u", "clearRange"],
-      ["W", "next weak frame (Shift: previous)", (e) => e.key === "w", "weak"],
+      ["W", "worst frame to check, then the next (Shift: back)", (e) => e.key === "w", "weak"],
     ],
   ],
   [

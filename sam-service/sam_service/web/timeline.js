@@ -1,7 +1,7 @@
-// The timeline: thumbnails, a lane for each object with how sure the service is of it, prompts, marks and the playhead.
+// The timeline: thumbnails, a lane for each object with how good its masks are, prompts, marks and the playhead.
 
 import { Thumbs } from "./thumbs.js";
-import { confidence, isWeak, present } from "./tracks.js";
+import { isWeak, verdict } from "./tracks.js";
 
 const RULER = 16,
   THUMBS_END = 62,
@@ -84,7 +84,7 @@ export class Timeline {
     const { session } = this;
     const context = this.sized(this.lanes);
     this.colors = Object.fromEntries(
-      ["line", "muted", "weak", "accent", "raised"].map((name) => [name, token(this.host, name)]),
+      ["line", "muted", "check", "lost", "accent", "raised"].map((name) => [name, token(this.host, name)]),
     );
     this.drawRuler(context);
     if (session.ready < session.info.num_frames) this.drawUnread(context);
@@ -112,7 +112,7 @@ export class Timeline {
     context.globalAlpha = 1;
   }
 
-  /** One object's lane: a column for each pixel, as high as the lowest confidence of its frames; weak ones underlined. */
+  /** One object's lane: a column for each pixel, as high as the lowest score of its frames; those to check underlined. */
   drawLane(context, id, top) {
     const { session } = this;
     const track = session.tracks.get(id),
@@ -135,23 +135,26 @@ export class Timeline {
     const first = Math.floor((column * this.frames) / columns),
       end = Math.max(first + 1, Math.floor(((column + 1) * this.frames) / columns));
     let lowest = 2,
-      weak = false,
-      shown = false;
+      line = null,
+      shown = false,
+      some = false;
     for (let frame = first; frame < end; frame++) {
-      const score = confidence(track, frame);
-      if (score === undefined) continue;
-      weak ||= isWeak(track, frame);
-      shown ||= present(track, frame);
-      lowest = Math.min(lowest, score);
+      const found = verdict(track, frame);
+      if (found === undefined) continue;
+      some = true;
+      if (isWeak(track, frame)) line = found === "lost" || line === "lost" ? "lost" : "check";
+      if (found === "gone") continue;
+      shown = true;
+      lowest = Math.min(lowest, track.score[frame]);
     }
-    if (lowest > 1.5) return;
+    if (!some) return;
     const x = Math.round(this.x(first)),
       wide = Math.max(1, Math.round(this.x(end)) - x);
     const tall = shown ? Math.max(3, Math.round(lowest * height)) : 1;
     context.fillStyle = color;
     context.fillRect(x, floor - tall, wide, tall);
-    if (!weak) return;
-    context.fillStyle = this.colors.weak;
+    if (!line) return;
+    context.fillStyle = this.colors[line];
     context.fillRect(x, floor + 1, Math.max(2, wide), 3);
   }
 
