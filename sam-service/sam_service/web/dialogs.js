@@ -56,8 +56,9 @@ export async function showModel(stopped = () => false) {
   }
   const { label: shown, image_size: side, source, parameters, quantized, note } = health.model;
   byId("model").hidden = false;
-  byId("model").textContent = `${shown} · ${health.device}`;
-  byId("model").title = note ? sentence(note) : "Which model answers";
+  byId("model-words").innerHTML = note ? "Fast trial model. Better masks: <u>how</u>" : "";
+  if (!note) byId("model-words").textContent = `${shown} · ${health.device}`;
+  byId("model").title = "About the model";
   facts(byId("model-facts"), {
     Model: shown,
     Weights: source,
@@ -67,9 +68,7 @@ export async function showModel(stopped = () => false) {
     Service: health.version,
   });
   byId("model-note").textContent = note ? sentence(note) : "";
-  byId("start-model").textContent = note ? sentence(note) : `${shown} answers, on ${health.device}.`;
-  byId("embedded").hidden = !note;
-  byId("embedded").firstElementChild.textContent = note ? sentence(note) : "";
+  byId("start-model").textContent = note ? `Model: ${shown}, a fast one to try things with.` : `Model: ${shown}.`;
   return health;
 }
 

@@ -257,7 +257,7 @@ export class Editor {
   onWeak() {
     const weak = this.session.weak();
     byId("weak").hidden = !weak.length;
-    byId("weak-label").textContent = `${weak.length} to check`;
+    byId("weak-count").textContent = weak.length;
   }
 
   // What the user does in more than one place

@@ -13,6 +13,7 @@ export class ObjectList {
     this.list = byId("objects");
     session.on("objects selected view", () => this.render());
     session.on("frame tracks", () => this.renderScores());
+    session.on("selected", () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
     this.render();
   }
 

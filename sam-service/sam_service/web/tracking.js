@@ -113,8 +113,10 @@ export class Tracking {
     byId("tracking").hidden = !job;
     byId("track-buttons").hidden = Boolean(job);
     const [from, to] = session.range;
-    byId("range-label").textContent = from === null && to === null ? "I – O" : `${from ?? 0} – ${to ?? session.lastFrame}`;
-    byId("track-range").disabled = from === null && to === null;
+    const none = from === null && to === null;
+    byId("range-label").textContent = none ? "not set" : `${from ?? 0} – ${to ?? session.lastFrame}`;
+    byId("track-range").disabled = none || !this.promptedFrames.length;
+    byId("range-clear").disabled = none;
     for (const id of ["track-all", "track-back", "track-forward"]) byId(id).disabled = !this.promptedFrames.length;
     if (job) this.renderJob(job);
   }
