@@ -27,13 +27,15 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
     expect(studio.page.locator("#offline")).to_contain_text("Trying again")
     px, py = studio.on_canvas(500, 80)
     studio.page.locator("#canvas").click(position={"x": px, "y": py})
-    expect(studio.page.locator(".toast.failed")).to_contain_text("cannot be reached")
+    expect(studio.page.locator(".toast.failed")).to_contain_text("Your click is kept")
     with local_service(settings(), port=unused_port, data_dir=tmp_path) as url, SamClient(url) as client:
         client.wait_ready()
         expect(studio.page.locator("#offline")).to_be_hidden()
         assert studio.objects == ["object 1"]
         assert "frames in" in studio.tracked(), "the propagation went on where it was"
         assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 20
+        studio.settled()
+        assert sum(len(prompt["points"]) for prompt in studio.prompts()) == 2, "the click arrived once"
         studio.page.reload()
         expect(studio.page.locator("#objects input.name")).to_have_value("object 1")
 

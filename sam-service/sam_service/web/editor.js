@@ -61,6 +61,8 @@ export class Editor {
       state: (state) => this.onState(state),
       event: (event) => this.onEvent(event),
       lost: (wait) => this.onLost(wait),
+      silent: (ms) => this.onSilent(ms),
+      heard: () => (byId("offline").hidden = true),
       gone: (problem) => leave(problem),
     });
     this.onInfo();
@@ -78,7 +80,10 @@ export class Editor {
     session.on("selected objects", () => this.hint());
     session.on("info", () => this.onInfo());
     session.on("tracks", () => this.soonWeak());
-    document.addEventListener("themechange", () => this.timeline.redraw(), { signal: this.closing.signal });
+    const { signal } = this.closing;
+    document.addEventListener("mousedown", keepFocus, { signal });
+    byId("speed").addEventListener("change", focusPicture, { signal });
+    document.addEventListener("themechange", () => this.timeline.redraw(), { signal });
   }
 
   // The service's word
@@ -86,6 +91,7 @@ export class Editor {
   onState(info) {
     byId("offline").hidden = true;
     this.session.apply(info);
+    this.prompting.resume();
     this.session.tell("masks", { all: true });
     this.loadTracks();
     this.timeline.thumbs.retry();
@@ -137,16 +143,23 @@ export class Editor {
 
   onLost(wait) {
     this.wasLost = true;
-    byId("offline").hidden = false;
     const seconds = Math.max(1, Math.round(wait / 1000));
-    byId("offline-text").textContent =
-      `The connection to the service is lost. Trying again in ${seconds} s; nothing that was answered is lost.`;
+    this.offline(`The connection to the service is lost. Trying again in ${seconds} s. Clicks are kept; nothing saved is lost.`);
+  }
+
+  onSilent(ms) {
+    this.offline(`The service has not answered for ${Math.round(ms / 1000)} s. Clicks are kept and sent when it answers.`);
+  }
+
+  offline(text) {
+    byId("offline").hidden = false;
+    byId("offline-text").textContent = text;
   }
 
   onInfo() {
     const { info } = this.session;
     byId("video-name").textContent = info.video_name;
-    const facts = [`${info.width} × ${info.height}`, `${info.num_frames} frames`, `${Number(info.fps.toFixed(2))} fps`];
+    const facts = [`${info.width} × ${info.height}`, count(info.num_frames, "frame"), `${Number(info.fps.toFixed(2))} fps`];
     byId("video-facts").textContent = [...facts, ...(info.truncated ? ["cut at the limit"] : [])].join(" · ");
     byId("frame-number").max = this.session.lastFrame;
     byId("frame-total").textContent = `of ${this.session.lastFrame}`;
@@ -283,8 +296,17 @@ export class Editor {
     this.events.close();
     this.player.pause();
     for (const timer of [this.hashTimer, this.waitingTimer, this.weakTimer]) clearTimeout(timer);
-    for (const part of [this.frames, this.masks, this.stage, this.timeline, this.pointer]) part.close();
+    for (const part of [this.frames, this.masks, this.stage, this.timeline, this.pointer, this.prompting]) part.close();
     byId("offline").hidden = true;
     byId("editor").hidden = true;
   }
+}
+
+const focusPicture = () => byId("canvas").focus({ preventScroll: true, focusVisible: false });
+
+/** A button that is clicked does not take the focus, so that Space plays afterwards; a field that is edited is left. */
+function keepFocus(event) {
+  if (event.target.closest("dialog") || !event.target.closest("button, .check")) return;
+  event.preventDefault();
+  focusPicture();
 }

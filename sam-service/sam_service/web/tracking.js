@@ -1,7 +1,7 @@
 // Carrying objects through the clip: whole, forward, back or a range; progress while it runs, and cancelling.
 
 import { post } from "./api.js";
-import { announce, tell } from "./say.js";
+import { announce, count, tell } from "./say.js";
 
 const NOTHING = { done: 0, seconds: 0 };
 const byId = (id) => document.getElementById(id);
@@ -13,6 +13,7 @@ export class Tracking {
     this.failed = failed;
     this.legs = []; // propagations that are still to come after the one that runs
     this.before = NOTHING; // of those that are over
+    this.origin = null; // the frame that tracking was started on, to which the page returns
     this.note = byId("track-note");
     byId("follow").checked = true;
     session.on("job", (what) => this.onJob(what));
@@ -32,6 +33,8 @@ export class Tracking {
     if (!this.promptedFrames.length) return tell("Click an object first; then it can be tracked.");
     this.note.textContent = "";
     this.before = NOTHING;
+    this.origin = session.frame;
+    byId("follow").checked = true;
     this.legs = this.plan(kind);
     this.next();
   }
@@ -95,10 +98,12 @@ export class Tracking {
     }
     this.legs = [];
     this.before = NOTHING;
+    if (this.origin !== null && byId("follow").checked) this.session.seek(this.origin); // for the other direction
+    this.origin = null;
     const rate = (done / Math.max(seconds, 0.001)).toFixed(1);
-    if (what === "done") this.say(`${done} frames in ${seconds.toFixed(1)} s, ${rate} a second.`);
-    else if (what === "cancelled") this.say(`Cancelled after ${done} frames, which are kept.`);
-    else if (what === "failed") this.failed(new Error(this.session.ended.error?.detail ?? "The propagation failed."));
+    if (what === "done") this.say(`${count(done, "frame")} in ${seconds.toFixed(1)} s, ${rate} a second.`);
+    else if (what === "cancelled") this.say(`Cancelled after ${count(done, "frame")}; the masks are kept.`);
+    else if (what === "failed") this.failed(new Error(this.session.ended.error?.detail ?? "Tracking failed."));
     else if (what === "lost") this.say("Tracking ended while the connection was lost; the frames that were done are kept.");
   }
 
@@ -125,9 +130,15 @@ export class Tracking {
     byId("tracking-text").textContent = this.legs.length ? "Tracking (1 of 2)" : "Tracking";
     byId("tracking-progress").value = total ? done / total : 0;
     const left = rate > 0 ? `, ${remaining((total - done) / rate)} left` : "";
-    byId("tracking-facts").textContent = `${done} of ${total} frames${rate > 0 ? `, ${rate.toFixed(1)} a second` : ""}${left}`;
+    const speed = rate > 0 ? `, ${rate.toFixed(1)} a second` : "";
+    byId("tracking-facts").textContent = `${done} of ${count(total, "frame")}${speed}${left}`;
   }
 }
 
-const remaining = (seconds) =>
-  seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+/** A duration in words: "33 s", "5 min 10 s", "1 h 20 min". */
+export function remaining(seconds) {
+  const whole = Math.ceil(seconds),
+    minutes = Math.floor(whole / 60);
+  if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}
