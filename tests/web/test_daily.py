@@ -1,4 +1,4 @@
-"""What spoils a day's work where it fails: ranges by mouse, the playhead after tracking, Space, drops, a service that is silent."""
+"""What spoils a day's work where it fails: ranges by mouse, the playhead, Space, drops, a service that is silent."""
 
 from __future__ import annotations
 
@@ -66,6 +66,20 @@ def test_the_playhead_returns_for_the_other_direction(studio: Studio, short: Vid
     expect(studio.page.locator("#track-note")).to_contain_text("5 frames in ")
     studio.shown(4)
     assert short.state()["frames_with_masks"] == list(range(8))
+
+
+def test_one_object_is_tracked_and_the_others_stay(studio: Studio, short: VideoSession) -> None:
+    short.add_object(frame_idx=4, points=[[500, 80]])
+    studio.open(short.session_id, 4)
+    expect(studio.page.locator("#objects .object")).to_have_count(2)
+    studio.press("2")
+    studio.page.get_by_label("Only this object").check()
+    studio.press("f")
+    assert studio.tracked().startswith("4 frames in ")
+    tracks = short.client.call("GET", f"/sessions/{short.session_id}/tracks")["objects"]
+    assert [track["frames"] for track in tracks] == [[4], [4, 5, 6, 7]]
+    studio.press("n")
+    expect(studio.page.locator("#track-forward")).to_be_disabled()
 
 
 def test_space_plays_and_never_presses_the_last_button(studio: Studio, short: VideoSession) -> None:

@@ -45,7 +45,7 @@ function setUpTheme() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
 }
 
-/** Say which model answers. Waits for it while it loads; `stopped` ends the waiting. */
+/** Show which model is in use. Waits for it while it loads; `stopped` ends the waiting. */
 export async function showModel(stopped = () => false) {
   const health = await call("health");
   if (health.error) throw new Error(`The model cannot be loaded: ${health.error}`);
@@ -68,7 +68,7 @@ export async function showModel(stopped = () => false) {
     Service: health.version,
   });
   byId("model-note").textContent = note ? sentence(note) : "";
-  byId("start-model").textContent = note ? `Model: ${shown}, a fast one to try things with.` : `Model: ${shown}.`;
+  byId("start-model").textContent = `Model: ${shown}, on ${health.device}.`;
   return health;
 }
 

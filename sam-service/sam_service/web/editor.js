@@ -144,7 +144,7 @@ export class Editor {
   onLost(wait) {
     this.wasLost = true;
     const seconds = Math.max(1, Math.round(wait / 1000));
-    this.offline(`The connection to the service is lost. Trying again in ${seconds} s. Clicks are kept; nothing saved is lost.`);
+    this.offline(`The connection to the service is lost. Trying again in ${seconds} s. Clicks are kept, nothing is lost.`);
   }
 
   onSilent(ms) {
@@ -160,9 +160,9 @@ export class Editor {
     const { info } = this.session;
     byId("video-name").textContent = info.video_name;
     const facts = [`${info.width} × ${info.height}`, count(info.num_frames, "frame"), `${Number(info.fps.toFixed(2))} fps`];
-    byId("video-facts").textContent = [...facts, ...(info.truncated ? ["cut at the limit"] : [])].join(" · ");
+    byId("video-facts").textContent = [...facts, ...(info.truncated ? ["part of the clip"] : [])].join(" · ");
     byId("frame-number").max = this.session.lastFrame;
-    byId("frame-total").textContent = `of ${this.session.lastFrame}`;
+    byId("frame-total").textContent = `0 – ${this.session.lastFrame}`;
     const reading = info.status === "extracting";
     byId("extraction").hidden = !reading && info.status !== "failed";
     byId("extraction").textContent = reading

@@ -92,7 +92,8 @@ export class Prompting {
         return (failures && (await found())) || (await send());
       } catch (error) {
         if (!isAway(error)) throw error;
-        if (!failures) tell("The service cannot be reached. Your click is kept and is sent when it is back.", true);
+        const why = error instanceof Unreachable ? "The service cannot be reached." : "The service is starting or stopping.";
+        if (!failures) tell(`${why} Your click is kept and is sent when it is back.`, true);
       }
       await this.pause();
       if (this.closed) throw new DOMException("the session was left", "AbortError");
@@ -118,7 +119,8 @@ export class Prompting {
     const held = prompts.find((prompt) => prompt.frame_idx === frame && matches(prompt.object_id) && same(prompt));
     if (!held) return undefined;
     const { objects } = await call(`sessions/${id}/masks/${frame}?mask_format=rle`);
-    return { ...objects.find((mask) => mask.object_id === held.object_id), frame_idx: frame };
+    const mask = objects.find((other) => other.object_id === held.object_id);
+    return mask && { ...mask, frame_idx: frame };
   }
 
   close() {

@@ -1,4 +1,4 @@
-// The start screen: drop or choose a video, name one in the service's folder, or go on with an open session.
+// The start screen: drop or choose a video, name one in the server's folder, or go on with an open session.
 
 import { call, post, request, upload } from "./api.js";
 import { count, failed, sentence, tell } from "./say.js";
@@ -142,7 +142,7 @@ export class Start {
 
   openPath() {
     const path = byId("path-form").video_path.value.trim();
-    if (!path) return this.fail("Name a file of the service's video folder.");
+    if (!path) return this.fail("Name a file in the server's video folder.");
     this.sending = null;
     this.progress(path, 1);
     this.finish(post("initialize", { video_path: path, ...this.options() }));

@@ -205,7 +205,7 @@ export class Timeline {
     const { session } = this;
     this.host.setAttribute("aria-valuemax", session.lastFrame);
     this.host.setAttribute("aria-valuenow", session.frame);
-    this.host.setAttribute("aria-valuetext", `frame ${session.frame} of ${session.info.num_frames}`);
+    this.host.setAttribute("aria-valuetext", `frame ${session.frame}, of 0 to ${session.lastFrame}`);
     if (!this.width) return;
     const context = this.sized(this.playhead);
     const x = Math.round(this.x(session.frame + 0.5)),

@@ -16,14 +16,22 @@ export class Tracking {
     this.origin = null; // the frame that tracking was started on, to which the page returns
     this.note = byId("track-note");
     byId("follow").checked = true;
+    byId("track-selected").checked = false;
+    byId("track-selected").onchange = () => this.render();
     session.on("job", (what) => this.onJob(what));
-    session.on("objects range", () => this.render());
+    session.on("objects range selected", () => this.render());
     session.on("tracked", (frame) => byId("follow").checked && session.seek(frame));
     this.render();
   }
 
+  /** The objects to track: all, or the selected one. */
+  get chosen() {
+    const all = [...this.session.objects.values()];
+    return byId("track-selected").checked ? all.filter((object) => object.object_id === this.session.selected) : all;
+  }
+
   get promptedFrames() {
-    return [...this.session.objects.values()].flatMap((object) => object.prompted_frames).sort((a, b) => a - b);
+    return this.chosen.flatMap((object) => object.prompted_frames).sort((a, b) => a - b);
   }
 
   /** Start: "all", "forward", "back" or "range". */
@@ -35,7 +43,8 @@ export class Tracking {
     this.before = NOTHING;
     this.origin = session.frame;
     byId("follow").checked = true;
-    this.legs = this.plan(kind);
+    const only = byId("track-selected").checked ? { object_ids: this.chosen.map((object) => object.object_id) } : {};
+    this.legs = this.plan(kind).map((leg) => ({ ...leg, ...only }));
     this.next();
   }
 
