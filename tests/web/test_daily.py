@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 from sam_service.client import SamClient, VideoSession
@@ -113,6 +115,18 @@ def test_a_drop_on_the_editor_opens_the_file(studio: Studio, short: VideoSession
     expect(studio.page.locator("#video-name")).to_have_text("second.mp4")
     studio.shown(0)
     assert studio.session_id != short.session_id
+    studio.page.evaluate("(id) => fetch(`sessions/${id}`, { method: 'DELETE' })", studio.session_id)
+    expect(studio.page.locator("#start")).to_be_visible()
+
+
+def test_several_pictures_are_opened_as_one_clip(studio: Studio, tmp_path: Path) -> None:
+    paths = [tmp_path / f"photo{at}.png" for at in range(3)]
+    for at, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((48, 64, 3), 80 * at, np.uint8))
+    studio.start()
+    studio.page.set_input_files("#file", paths)
+    studio.shown(0)
+    expect(studio.page.locator("#video-facts")).to_contain_text("64 × 48 · 3 frames")
     studio.page.evaluate("(id) => fetch(`sessions/${id}`, { method: 'DELETE' })", studio.session_id)
     expect(studio.page.locator("#start")).to_be_visible()
 

@@ -60,11 +60,11 @@ export async function call(path, options) {
 /** POST a body, get JSON. */
 export const post = (path, body, options) => call(path, { method: "POST", body, ...options });
 
-/** Upload a video with its options. `progress` is called with the fraction sent; returns {done: promise, cancel}. */
-export function upload(file, options, progress) {
+/** Upload a video, or several pictures as one clip, with the options. `progress` is called with the fraction sent; returns {done: promise, cancel}. */
+export function upload(files, options, progress) {
   const form = new FormData();
   for (const [name, value] of Object.entries(options)) form.append(name, value);
-  form.append("file", file, file.name);
+  for (const file of files) form.append("file", file, file.name);
   const sending = new XMLHttpRequest();
   let cancelled = false;
   const attempt = () =>

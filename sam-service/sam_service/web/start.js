@@ -12,7 +12,7 @@ export class Start {
     this.open = open;
     this.pictures = [];
     this.turn = 0;
-    byId("file").onchange = (event) => event.target.files.length && this.openFile(event.target.files[0]);
+    byId("file").onchange = (event) => this.openFiles([...event.target.files]);
     byId("path-form").onsubmit = (event) => {
       event.preventDefault();
       this.openPath();
@@ -33,7 +33,7 @@ export class Start {
     document.addEventListener("drop", (event) => {
       event.preventDefault();
       over(0);
-      if (event.dataTransfer.files.length) this.openFile(event.dataTransfer.files[0]);
+      this.openFiles([...event.dataTransfer.files]);
     });
   }
 
@@ -131,12 +131,15 @@ export class Start {
     );
   }
 
-  openFile(file) {
+  /** Open a video, or several pictures as one clip. */
+  openFiles(files) {
+    if (!files.length) return;
     if (!byId("opening").hidden) return tell("Another clip is being opened. Drop this one again when it is there.");
     if (byId("start").hidden) location.hash = ""; // a drop on the editor; its session stays in the list
-    const sending = upload(file, this.options(), (fraction) => this.progress(file.name, fraction));
+    const name = files.length === 1 ? files[0].name : count(files.length, "file");
+    const sending = upload(files, this.options(), (fraction) => this.progress(name, fraction));
     this.sending = sending;
-    this.progress(file.name, 0);
+    this.progress(name, 0);
     this.finish(sending.done);
   }
 
