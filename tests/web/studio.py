@@ -140,7 +140,7 @@ class Studio:
 
     def tracked(self) -> str:
         """Wait for the end of a propagation; what the page says of it."""
-        ended = re.compile("frames in|Cancelled after")
+        ended = re.compile("frames? in|Cancelled after")
         expect(self.page.locator("#track-note")).to_have_text(ended, timeout=2 * WAIT_MS)
         return self.page.locator("#track-note").inner_text()
 

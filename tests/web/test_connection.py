@@ -27,13 +27,15 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
     expect(studio.page.locator("#offline")).to_contain_text("Trying again")
     px, py = studio.on_canvas(500, 80)
     studio.page.locator("#canvas").click(position={"x": px, "y": py})
-    expect(studio.page.locator(".toast.failed")).to_contain_text("cannot be reached")
+    expect(studio.page.locator(".toast.failed")).to_contain_text("Your click is kept")
     with local_service(settings(), port=unused_port, data_dir=tmp_path) as url, SamClient(url) as client:
         client.wait_ready()
         expect(studio.page.locator("#offline")).to_be_hidden()
         assert studio.objects == ["object 1"]
         assert "frames in" in studio.tracked(), "the propagation went on where it was"
         assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 20
+        studio.settled()
+        assert sum(len(prompt["points"]) for prompt in studio.prompts()) == 2, "the click arrived once"
         studio.page.reload()
         expect(studio.page.locator("#objects input.name")).to_have_value("object 1")
 
@@ -78,9 +80,9 @@ def test_what_is_no_video_is_said_in_words(studio: Studio, tmp_path: Path) -> No
 def test_a_path_in_the_video_folder_is_opened_and_listed(studio: Studio, clip: Path) -> None:
     studio.start()
     studio.page.locator("details summary").click()
-    studio.page.fill("[name=video_path]", "nothing.mp4")
+    studio.page.fill("[name=video_path]", "../nothing.mp4")
     studio.press("Enter")
-    expect(studio.page.locator("#opening-error")).to_be_visible()
+    expect(studio.page.locator("#opening-error")).to_have_text("That file is not in the server's video folder.")
     studio.page.fill("[name=video_path]", clip.name)
     studio.page.fill("[name=max_frames]", "4")
     studio.press("Enter")
@@ -100,4 +102,7 @@ def test_an_unknown_session_leads_back_to_the_start(studio: Studio) -> None:
     studio.page.goto(f"{studio.url}/#session={'0' * 32}")
     expect(studio.page.locator(".toast.failed")).to_contain_text("no such session")
     expect(studio.page.locator("#start")).to_be_visible()
-    expect(studio.page.locator("#start-model")).to_contain_text("SAM2_MODEL_SIZE")
+    expect(studio.page.locator("#start-model")).to_contain_text("nano")
+    expect(studio.page.locator("#model-words")).to_have_text("Fast trial model. Better masks: how")
+    studio.page.locator("#model").click()
+    expect(studio.page.locator("#model-note")).to_contain_text("SAM2_MODEL_SIZE")

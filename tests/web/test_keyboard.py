@@ -9,7 +9,8 @@ from sam_service.demo_clip import CLICK
 from tests.web.studio import Studio
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, select, a, [role=slider], canvas[tabindex]")]
-  .filter((element) => element.checkVisibility() && !(element.ariaLabel || element.getAttribute("aria-label") ||
+  .filter((element) => element.checkVisibility({ visibilityProperty: true }))
+  .filter((element) => !(element.ariaLabel || element.getAttribute("aria-label") ||
     element.innerText?.trim() || element.labels?.length || element.title))
   .map((element) => element.outerHTML.slice(0, 120))"""
 CONTRAST = """() => {
@@ -23,7 +24,8 @@ CONTRAST = """() => {
     }
   };
   return [...document.querySelectorAll("body *")]
-    .filter((element) => element.checkVisibility() && !element.disabled && !element.closest(":disabled") &&
+    .filter((element) => element.checkVisibility({ visibilityProperty: true }))
+    .filter((element) => !element.disabled && !element.closest(":disabled") &&
       [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
     .map((element) => {
       const [a, b] = [light(numbers(getComputedStyle(element).color)), light(ground(element))].sort((x, y) => y - x);

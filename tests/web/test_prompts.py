@@ -113,7 +113,7 @@ def test_objects_are_named_coloured_removed_and_brought_back(studio: Studio, cli
 def test_a_prompt_that_the_service_refuses_is_said_in_words(studio: Studio, clip: Path) -> None:
     opened(studio, clip)
     studio.click(X, Y, button="right")
-    expect(studio.page.locator(".toast.failed")).to_contain_text("needs a positive point")
+    expect(studio.page.locator(".toast.failed")).to_contain_text("Click the object first")
     assert studio.objects == []
     studio.click(X, Y)
     assert studio.objects == ["object 1"], "the page goes on"

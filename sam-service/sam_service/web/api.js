@@ -1,5 +1,7 @@
 // Calls of the service: JSON in and out, problem documents as errors, the API key, uploads with progress.
 
+import { inWords } from "./words.js";
+
 const KEY = "sam-service-key";
 const base = new URL(".", document.baseURI);
 let askForKey = null;
@@ -8,7 +10,7 @@ let asking = null;
 /** The service refused or failed. `fields` maps each bad field to what is wrong with it. */
 export class Problem extends Error {
   constructor(status, document = {}) {
-    super(document.detail || document.title || `the service answered ${status}`);
+    super(inWords(document, `the service answered ${status}`));
     this.status = status;
     this.code = document.code || "";
     this.sessionGone = status === 404 && (document.errors || []).some(({ field }) => field === "session_id");
@@ -58,11 +60,11 @@ export async function call(path, options) {
 /** POST a body, get JSON. */
 export const post = (path, body, options) => call(path, { method: "POST", body, ...options });
 
-/** Upload a video with its options. `progress` is called with the fraction sent; returns {done: promise, cancel}. */
-export function upload(file, options, progress) {
+/** Upload a video, or several pictures as one clip, with the options. `progress` is called with the fraction sent; returns {done: promise, cancel}. */
+export function upload(files, options, progress) {
   const form = new FormData();
   for (const [name, value] of Object.entries(options)) form.append(name, value);
-  form.append("file", file, file.name);
+  for (const file of files) form.append("file", file, file.name);
   const sending = new XMLHttpRequest();
   let cancelled = false;
   const attempt = () =>

@@ -45,7 +45,7 @@ function setUpTheme() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
 }
 
-/** Say which model answers. Waits for it while it loads; `stopped` ends the waiting. */
+/** Show which model is in use. Waits for it while it loads; `stopped` ends the waiting. */
 export async function showModel(stopped = () => false) {
   const health = await call("health");
   if (health.error) throw new Error(`The model cannot be loaded: ${health.error}`);
@@ -56,8 +56,9 @@ export async function showModel(stopped = () => false) {
   }
   const { label: shown, image_size: side, source, parameters, quantized, note } = health.model;
   byId("model").hidden = false;
-  byId("model").textContent = `${shown} · ${health.device}`;
-  byId("model").title = note ? sentence(note) : "Which model answers";
+  byId("model-words").innerHTML = note ? "Fast trial model. Better masks: <u>how</u>" : "";
+  if (!note) byId("model-words").textContent = `${shown} · ${health.device}`;
+  byId("model").title = "About the model";
   facts(byId("model-facts"), {
     Model: shown,
     Weights: source,
@@ -67,9 +68,7 @@ export async function showModel(stopped = () => false) {
     Service: health.version,
   });
   byId("model-note").textContent = note ? sentence(note) : "";
-  byId("start-model").textContent = note ? sentence(note) : `${shown} answers, on ${health.device}.`;
-  byId("embedded").hidden = !note;
-  byId("embedded").firstElementChild.textContent = note ? sentence(note) : "";
+  byId("start-model").textContent = `Model: ${shown}, on ${health.device}.`;
   return health;
 }
 

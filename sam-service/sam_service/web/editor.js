@@ -10,10 +10,11 @@ import { ObjectList } from "./objects.js";
 import { Player } from "./player.js";
 import { Pointer } from "./pointer.js";
 import { Prompting } from "./prompting.js";
-import { announce, failed, tell } from "./say.js";
+import { announce, count, failed, tell } from "./say.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
 import { Timeline, clock } from "./timeline.js";
+import { WORDS, verdictOf } from "./tracks.js";
 import { Tracking } from "./tracking.js";
 import { View } from "./view.js";
 
@@ -60,6 +61,8 @@ export class Editor {
       state: (state) => this.onState(state),
       event: (event) => this.onEvent(event),
       lost: (wait) => this.onLost(wait),
+      silent: (ms) => this.onSilent(ms),
+      heard: () => (byId("offline").hidden = true),
       gone: (problem) => leave(problem),
     });
     this.onInfo();
@@ -77,7 +80,10 @@ export class Editor {
     session.on("selected objects", () => this.hint());
     session.on("info", () => this.onInfo());
     session.on("tracks", () => this.soonWeak());
-    document.addEventListener("themechange", () => this.timeline.redraw(), { signal: this.closing.signal });
+    const { signal } = this.closing;
+    document.addEventListener("mousedown", keepFocus, { signal });
+    byId("speed").addEventListener("change", focusPicture, { signal });
+    document.addEventListener("themechange", () => this.timeline.redraw(), { signal });
   }
 
   // The service's word
@@ -85,6 +91,7 @@ export class Editor {
   onState(info) {
     byId("offline").hidden = true;
     this.session.apply(info);
+    this.prompting.resume();
     this.session.tell("masks", { all: true });
     this.loadTracks();
     this.timeline.thumbs.retry();
@@ -136,19 +143,26 @@ export class Editor {
 
   onLost(wait) {
     this.wasLost = true;
-    byId("offline").hidden = false;
     const seconds = Math.max(1, Math.round(wait / 1000));
-    byId("offline-text").textContent =
-      `The connection to the service is lost. Trying again in ${seconds} s; nothing that was answered is lost.`;
+    this.offline(`The connection to the service is lost. Trying again in ${seconds} s. Clicks are kept, nothing is lost.`);
+  }
+
+  onSilent(ms) {
+    this.offline(`The service has not answered for ${Math.round(ms / 1000)} s. Clicks are kept and sent when it answers.`);
+  }
+
+  offline(text) {
+    byId("offline").hidden = false;
+    byId("offline-text").textContent = text;
   }
 
   onInfo() {
     const { info } = this.session;
     byId("video-name").textContent = info.video_name;
-    const facts = [`${info.width} × ${info.height}`, `${info.num_frames} frames`, `${Number(info.fps.toFixed(2))} fps`];
-    byId("video-facts").textContent = [...facts, ...(info.truncated ? ["cut at the limit"] : [])].join(" · ");
+    const facts = [`${info.width} × ${info.height}`, count(info.num_frames, "frame"), `${Number(info.fps.toFixed(2))} fps`];
+    byId("video-facts").textContent = [...facts, ...(info.truncated ? ["part of the clip"] : [])].join(" · ");
     byId("frame-number").max = this.session.lastFrame;
-    byId("frame-total").textContent = `of ${this.session.lastFrame}`;
+    byId("frame-total").textContent = `0 – ${this.session.lastFrame}`;
     const reading = info.status === "extracting";
     byId("extraction").hidden = !reading && info.status !== "failed";
     byId("extraction").textContent = reading
@@ -164,7 +178,7 @@ export class Editor {
     const { frame } = session;
     this.frames.want(frame, player.playing);
     this.masks.keep(frame - 1, frame + PREFETCHED_MASKS);
-    for (let next = frame; next <= frame + (player.playing ? PREFETCHED_MASKS : 0); next++) this.masks.want(next);
+    this.wantMasks(frame);
     if (document.activeElement !== byId("frame-number")) byId("frame-number").value = frame;
     byId("time").textContent = clock(frame / session.info.fps, true);
     this.stage.show(frame);
@@ -181,15 +195,21 @@ export class Editor {
     );
   }
 
+  /** Ask for a frame's masks, and while playing for those of the next frames. */
+  wantMasks(frame) {
+    for (let next = frame; next <= frame + (this.player.playing ? PREFETCHED_MASKS : 0); next++) this.masks.want(next);
+  }
+
   onFrameCame(frame) {
     if (frame === this.session.frame) byId("waiting").hidden = true;
     if (frame === this.session.frame || !this.frames.get(this.session.frame)) this.stage.show(frame);
   }
 
-  /** Whether a frame can be shown: its picture is here, and its masks if it has any. */
+  /** Whether a frame can be shown: its picture is here, and its masks if it has any. What is missing is asked for. */
   isReady(frame) {
     if (frame >= this.session.ready) return false;
     this.frames.want(this.session.frame, true);
+    this.wantMasks(frame);
     return Boolean(this.frames.get(frame)) && (!this.session.masked.has(frame) || this.masks.frames.has(frame));
   }
 
@@ -227,7 +247,7 @@ export class Editor {
 
   onAnswer(mask, ms) {
     byId("canvas").dataset.answerMs = Math.round(ms);
-    announce(`${this.session.name(mask.object_id)}: ${mask.area} pixels, score ${mask.score.toFixed(2)}`);
+    announce(`${this.session.name(mask.object_id)}: ${count(mask.area, "pixel")}, ${WORDS[verdictOf(mask)]}`);
   }
 
   hint() {
@@ -250,7 +270,7 @@ export class Editor {
   onWeak() {
     const weak = this.session.weak();
     byId("weak").hidden = !weak.length;
-    byId("weak-label").textContent = weak.length === 1 ? "1 weak spot" : `${weak.length} weak spots`;
+    byId("weak-count").textContent = weak.length;
   }
 
   // What the user does in more than one place
@@ -261,17 +281,14 @@ export class Editor {
     this.session.seek(frame);
   }
 
-  /** Go to the next (1) or previous (-1) weak frame, around the ends. */
+  /** Go to the worst frame to check; from there to the next worse one (1) or back (-1), around the ends. */
   jumpWeak(direction) {
     const weak = this.session.weak();
-    if (!weak.length) return tell("No frame has a weak score.");
-    const { frame } = this.session;
-    const to =
-      direction > 0
-        ? (weak.find((other) => other > frame) ?? weak[0])
-        : (weak.findLast((other) => other < frame) ?? weak.at(-1));
-    this.userSeek(to);
-    announce(`Weak frame ${to}`);
+    if (!weak.length) return tell("No frame needs a check.");
+    const at = weak.indexOf(this.session.frame);
+    const next = at < 0 ? 0 : (at + direction + weak.length) % weak.length;
+    this.userSeek(weak[next]);
+    announce(`Frame ${weak[next]}, ${next + 1} of ${weak.length} to check`);
   }
 
   close() {
@@ -279,8 +296,17 @@ export class Editor {
     this.events.close();
     this.player.pause();
     for (const timer of [this.hashTimer, this.waitingTimer, this.weakTimer]) clearTimeout(timer);
-    for (const part of [this.frames, this.masks, this.stage, this.timeline, this.pointer]) part.close();
+    for (const part of [this.frames, this.masks, this.stage, this.timeline, this.pointer, this.prompting]) part.close();
     byId("offline").hidden = true;
     byId("editor").hidden = true;
   }
+}
+
+const focusPicture = () => byId("canvas").focus({ preventScroll: true, focusVisible: false });
+
+/** A button that is clicked does not take the focus, so that Space plays afterwards; a field that is edited is left. */
+function keepFocus(event) {
+  if (event.target.closest("dialog") || !event.target.closest("button, .check")) return;
+  event.preventDefault();
+  focusPicture();
 }

@@ -5,11 +5,14 @@ import { apiKey, call, url, wantKey } from "./api.js";
 const FIRST_WAIT_MS = 400,
   LONGEST_WAIT_MS = 8000,
   LONGEST_POLL_MS = 1500,
-  PING_MS = 15000,
-  SILENCE_MS = 25000;
+  BEAT_MS = 2000,
+  PING_MS = 4000,
+  SILENT_MS = 6000, // without an answer to a ping: this is said
+  DEAD_MS = 20000; // and after this a new connection is made
 const KEY_REFUSED = 4401;
 
-/** Follows one session. Handlers: state(info), event(message), lost(seconds until the next try), gone(problem). */
+/** Follows one session. Handlers: state(info), event(message), lost(ms until the next try), gone(problem),
+ * silent(ms since the service should have answered), heard() once it answers after that. */
 export class Events {
   constructor(id, handlers) {
     this.id = id;
@@ -17,7 +20,7 @@ export class Events {
     this.closed = false;
     this.wait = FIRST_WAIT_MS;
     this.connect();
-    this.beat = setInterval(() => this.ping(), PING_MS);
+    this.beat = setInterval(() => this.check(), BEAT_MS);
     this.onOnline = () => this.retryNow();
     window.addEventListener("online", this.onOnline);
   }
@@ -29,10 +32,14 @@ export class Events {
     const key = apiKey();
     this.key = key;
     this.opened = false;
+    this.asked = performance.now(); // since when an answer is owed; null while none is
+    this.pinged = this.asked;
     const socket = new WebSocket(address, key ? ["sam-service", `key.${base64url(key)}`] : ["sam-service"]);
     this.socket = socket;
     socket.onmessage = ({ data }) => {
-      this.heard = performance.now();
+      this.asked = null;
+      if (this.silent) this.handlers.heard();
+      this.silent = false;
       const message = JSON.parse(data);
       if (message.event === "hello") this.welcome(message.session);
       else if (message.event !== "pong") this.handlers.event(message);
@@ -62,7 +69,7 @@ export class Events {
   /** Where a proxy lets no WebSocket through, the state is read at each try. False where the service does not answer. */
   async readInstead() {
     try {
-      const info = await call(`sessions/${this.id}`);
+      const info = await call(`sessions/${this.id}`, { signal: AbortSignal.timeout(DEAD_MS) });
       this.wait = Math.min(this.wait, LONGEST_POLL_MS);
       if (!this.closed) this.handlers.state(info);
       return true;
@@ -80,10 +87,28 @@ export class Events {
   }
 
   /** Find out about a connection that is dead without saying so. */
-  ping() {
-    if (this.socket.readyState !== WebSocket.OPEN) return;
-    if (this.heard && performance.now() - this.heard > PING_MS + SILENCE_MS) return this.socket.close();
-    this.socket.send(JSON.stringify({ ping: 1 }));
+  check() {
+    const { socket } = this,
+      now = performance.now();
+    if (socket.readyState > WebSocket.OPEN) return;
+    const owed = this.asked === null ? 0 : now - this.asked;
+    if (owed > DEAD_MS) return this.drop();
+    if (owed > SILENT_MS) {
+      this.silent = true;
+      this.handlers.silent(owed);
+    }
+    if (socket.readyState !== WebSocket.OPEN || now - this.pinged < PING_MS) return;
+    socket.send(JSON.stringify({ ping: 1 }));
+    this.pinged = now;
+    this.asked ??= now;
+  }
+
+  /** Give up a connection without waiting for the other side's farewell. */
+  drop() {
+    const { socket } = this;
+    socket.onclose = socket.onmessage = null;
+    socket.close();
+    this.onClose({ code: 0 });
   }
 
   close() {

@@ -1,7 +1,7 @@
 // The export dialog: format, size, range and objects, then the file for the browser to keep.
 
 import { call, request } from "./api.js";
-import { sentence } from "./say.js";
+import { count, sentence } from "./say.js";
 
 const OPTIONS = ["images", "feather", "segmentation"]; // fields of the form that some formats take
 const byId = (id) => document.getElementById(id);
@@ -17,7 +17,10 @@ export class Exporting {
       event.preventDefault();
       this.run();
     };
-    this.form.onchange = () => this.showOptions();
+    this.form.onchange = () => {
+      this.showOptions();
+      this.showCoverage();
+    };
     byId("export-close").onclick = () => this.dialog.close();
     this.dialog.onclose = () => this.controller?.abort();
   }
@@ -34,6 +37,7 @@ export class Exporting {
     );
     this.fail("");
     this.working(false);
+    this.showCoverage();
     this.dialog.showModal();
     if (!this.options.size) await this.loadFormats();
     this.showOptions();
@@ -61,6 +65,20 @@ export class Exporting {
     byId("export-go").disabled = !this.format;
   }
 
+  /** Say how many of the chosen frames have masks of the chosen objects. */
+  showCoverage() {
+    const { form, session } = this;
+    const from = Number(form.start_frame.value || 0),
+      to = Math.min(session.lastFrame, Number(form.end_frame.value || session.lastFrame));
+    const chosen = [...form.querySelectorAll("[name=object]:checked")].map((box) => session.tracks.get(Number(box.value)));
+    let masked = 0;
+    for (let frame = from; frame <= to; frame++) if (chosen.some((track) => track?.score[frame] !== undefined)) masked += 1;
+    const total = Math.max(0, to - from + 1);
+    const missing = masked < total ? " The others come without masks; track the clip first to fill them." : "";
+    byId("export-coverage").textContent = `${masked} of ${count(total, "frame")} tracked.${missing}`;
+    byId("export-coverage").classList.toggle("warn", masked < total);
+  }
+
   takes(name) {
     return Boolean(this.options.get(this.format)?.includes(name));
   }
@@ -69,7 +87,7 @@ export class Exporting {
   progress({ format, done, total }) {
     if (!this.controller || !total || format !== this.format) return;
     byId("export-progress").value = done / total;
-    byId("export-text").textContent = `${done} of ${total} frames`;
+    byId("export-text").textContent = `${done} of ${count(total, "frame")}`;
   }
 
   async run() {

@@ -1,5 +1,7 @@
 // What can be undone: pairs of steps there and back, one at a time.
 
+import { Unreachable } from "./api.js";
+
 /** A list of done things. A step is {label, undo, redo}, both async. */
 export class History {
   constructor(changed) {
@@ -14,7 +16,7 @@ export class History {
     this.changed();
   }
 
-  /** Undo the last step and return its label; null where there is none. A step that fails is forgotten. */
+  /** Undo the last step and return its label; null where there is none. A step that the service refuses is forgotten. */
   undo() {
     return this.move(this.done, this.undone, "undo");
   }
@@ -29,6 +31,9 @@ export class History {
     try {
       await step[way]();
       to.push(step);
+    } catch (error) {
+      if (error instanceof Unreachable) from.push(step);
+      throw error;
     } finally {
       this.changed();
     }

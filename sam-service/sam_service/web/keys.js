@@ -15,12 +15,12 @@ export const KEYS = [
   [
     "Clicks",
     [
-      ["A  S  H", "click adds, takes away, moves", (e) => /^[ash]$/.test(e.key), "mode"],
+      ["A  S  H", "click adds, removes, moves", (e) => /^[ash]$/.test(e.key), "mode"],
       ["Ctrl Z", "undo", (e) => mod(e) && !e.shiftKey && e.key === "z", "undo"],
       ["Ctrl Shift Z", "redo", (e) => mod(e) && ((e.shiftKey && e.key === "z") || e.key === "y"), "redo"],
       ["X", "crosshair on or off; arrows move it", (e) => e.key === "x", "cursor"],
       ["Enter", "click at the crosshair", (e) => e.key === "Enter" && !e.shiftKey, "cursorAdd"],
-      ["Shift Enter", "take away at the crosshair", (e) => e.key === "Enter" && e.shiftKey, "cursorRemove"],
+      ["Shift Enter", "remove at the crosshair", (e) => e.key === "Enter" && e.shiftKey, "cursorRemove"],
       ["C", "a box's first, then second corner", (e) => e.key === "c", "cursorCorner"],
     ],
   ],
@@ -32,9 +32,9 @@ export const KEYS = [
       [", .", "one frame, always", (e) => e.key === "," || e.key === ".", "stepFrame"],
       ["Home End", "first, last frame", (e) => e.key === "Home" || e.key === "End", "ends"],
       ["[ ]", "slower, faster", (e) => e.key === "[" || e.key === "]", "speed"],
-      ["I  O", "mark the range's start, end", (e) => e.key === "i" || e.key === "o", "mark"],
+      ["I  O", "the range starts, ends here", (e) => e.key === "i" || e.key === "o", "mark"],
       ["U", "no range", (e) => e.key === "u", "clearRange"],
-      ["W", "next weak frame (Shift: previous)", (e) => e.key === "w", "weak"],
+      ["W", "worst frame to check, then the next (Shift: back)", (e) => e.key === "w", "weak"],
     ],
   ],
   [

@@ -6,6 +6,7 @@ import { paint } from "./rle.js";
 
 const RLE_BYTES_KEPT = 48 << 20,
   PAINTED_BYTES_KEPT = 96 << 20;
+const RETRY_MS = 1000;
 const FILL = 0.36,
   FILL_SELECTED = 0.44;
 
@@ -18,6 +19,7 @@ export class Masks {
     this.frames = new Cache(RLE_BYTES_KEPT); // frame -> Map of object id -> object mask
     this.painted = new Cache(PAINTED_BYTES_KEPT);
     this.loading = new Map();
+    this.pausedUntil = 0; // after a failure no masks are asked for until then, ms
     session.on("masks", (change) => this.change(change));
   }
 
@@ -57,6 +59,7 @@ export class Masks {
   /** Get the masks of a frame from the service, unless they are here or on their way. */
   async want(frame) {
     if (!this.session.masked.has(frame) || this.frames.has(frame) || this.loading.has(frame)) return;
+    if (performance.now() < this.pausedUntil) return;
     const controller = new AbortController();
     this.loading.set(frame, controller);
     try {
@@ -71,7 +74,10 @@ export class Masks {
       this.painted.clear((key) => key.startsWith(`${frame}:`));
       this.arrived(frame);
     } catch (error) {
-      if (error.name !== "AbortError" && error.status !== 404) this.failed(error);
+      if (error.name === "AbortError") return;
+      if (error.status === 404 && !error.sessionGone) this.session.masked.delete(frame); // its objects are gone
+      else this.pausedUntil = performance.now() + RETRY_MS;
+      if (error.status !== 404) this.failed(error);
     } finally {
       if (this.loading.get(frame) === controller) this.loading.delete(frame);
     }

@@ -1,6 +1,7 @@
-// The list of objects: name, colour, score on this frame, visibility, removal.
+// The list of objects: name, colour, how good the mask is on this frame, visibility, removal.
 
-import { WEAK_SCORE, confidence, present } from "./tracks.js";
+import { count } from "./say.js";
+import { WORDS, verdict } from "./tracks.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -12,6 +13,7 @@ export class ObjectList {
     this.list = byId("objects");
     session.on("objects selected view", () => this.render());
     session.on("frame tracks", () => this.renderScores());
+    session.on("selected", () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
     this.render();
   }
 
@@ -95,17 +97,11 @@ export class ObjectList {
     const { session } = this;
     for (const row of this.list.querySelectorAll("[data-object]")) {
       const track = session.tracks.get(Number(row.dataset.object));
-      const sure = track && confidence(track, session.frame);
       const cell = row.querySelector(".score");
-      const here = track && present(track, session.frame);
-      cell.textContent = sure === undefined ? "" : here ? sure.toFixed(2) : "absent";
-      cell.title =
-        sure === undefined
-          ? ""
-          : `mask ${track.score[session.frame].toFixed(2)}, in the frame ${track.object_score[session.frame].toFixed(
-              2,
-            )}, ${track.area[session.frame]} pixels`;
-      cell.classList.toggle("weak", here && sure < WEAK_SCORE);
+      const found = track && verdict(track, session.frame);
+      cell.dataset.verdict = found ?? "";
+      cell.textContent = found ? WORDS[found] : "";
+      cell.title = found ? numbers(track, session.frame) : "";
     }
   }
 
@@ -114,6 +110,12 @@ export class ObjectList {
     this.list.querySelector(".selected .name")?.select();
     this.list.querySelector(".selected .name")?.focus();
   }
+}
+
+/** The numbers behind the word. */
+function numbers(track, frame) {
+  const [score, inFrame] = [track.score[frame], track.object_score[frame]].map((value) => value.toFixed(2));
+  return `Mask score ${score} of 1, in the frame ${inFrame} of 1, ${count(track.area[frame], "pixel")}`;
 }
 
 function score() {

@@ -1,9 +1,11 @@
 // Clicks, boxes and objects: what the user does becomes calls, in the order it was done, each of which can be undone.
 
-import { call, post } from "./api.js";
+import { Unreachable, call, post } from "./api.js";
 import { History } from "./history.js";
+import { tell } from "./say.js";
 
 const ROUND = 100;
+const RETRY_MS = 2000;
 
 /** Acts on one session. `changed` is told of the history and of prompts under way; `failed` of errors. */
 export class Prompting {
@@ -12,6 +14,8 @@ export class Prompting {
     this.history = new History(changed);
     this.queue = Promise.resolve();
     this.waiting = 0;
+    this.resume = () => {}; // sends at once what waits for the service
+    this.closed = false;
     this.draft = {}; // a new object; it has an id once its first prompt is answered
   }
 
@@ -57,15 +61,14 @@ export class Prompting {
     id ??= session.objects.has(draft.id) ? draft.id : null;
     const before = id === null ? null : content(session.prompt(id, frame));
     const started = performance.now();
-    const answer = await post(id === null ? "add-object" : "refine", {
-      session_id: session.id,
-      frame_idx: frame,
-      ...(id === null ? {} : { object_id: id }),
-      ...added,
-      mask_format: "rle",
-    });
     const after = merged(before, added),
       created = id === null;
+    const body = { session_id: session.id, frame_idx: frame, ...(created ? {} : { object_id: id }), ...added };
+    const earlier = new Set(session.objects.keys());
+    const answer = await this.delivered(
+      () => post(created ? "add-object" : "refine", { ...body, mask_format: "rle" }),
+      () => this.carriedOut(frame, after, (other) => (created ? !earlier.has(other) : other === id)),
+    );
     this.note(answer.object_id, frame, after);
     if (created) {
       draft.id = answer.object_id;
@@ -80,6 +83,49 @@ export class Prompting {
       undo: () => this.restore(object, frame, before, created),
       redo: () => this.restore(object, frame, after, created),
     });
+  }
+
+  /** Send until the service answers, and say once that the click is kept. `found` looks for a call whose answer was lost. */
+  async delivered(send, found) {
+    for (let failures = 0; ; failures++) {
+      try {
+        return (failures && (await found())) || (await send());
+      } catch (error) {
+        if (!isAway(error)) throw error;
+        const why = error instanceof Unreachable ? "The service cannot be reached." : "The service is starting or stopping.";
+        if (!failures) tell(`${why} Your click is kept and is sent when it is back.`, true);
+      }
+      await this.pause();
+      if (this.closed) throw new DOMException("the session was left", "AbortError");
+    }
+  }
+
+  /** Wait a while, or until the connection is back. */
+  pause() {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, RETRY_MS);
+      this.resume = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** The mask of a prompt that the service holds already, of an object that `matches`; undefined where it does not. */
+  async carriedOut(frame, wanted, matches) {
+    const { id } = this.session;
+    const { prompts } = await call(`sessions/${id}`);
+    const same = (prompt) => JSON.stringify(content(prompt)) === JSON.stringify(wanted);
+    const held = prompts.find((prompt) => prompt.frame_idx === frame && matches(prompt.object_id) && same(prompt));
+    if (!held) return undefined;
+    const { objects } = await call(`sessions/${id}/masks/${frame}?mask_format=rle`);
+    const mask = objects.find((other) => other.object_id === held.object_id);
+    return mask && { ...mask, frame_idx: frame };
+  }
+
+  close() {
+    this.closed = true;
+    this.resume();
   }
 
   /** Bring an object's prompt on a frame to `wanted`; null takes it away, and with it an object that it had `created`. */
@@ -216,6 +262,9 @@ export class Prompting {
     return this.run(() => this.history.redo());
   }
 }
+
+/** Whether the service is away and will be back: it cannot be reached, or it starts or stops. */
+const isAway = (error) => error instanceof Unreachable || ["not_ready", "stopping"].includes(error.code);
 
 /** What a prompt holds, in the form that a call takes; null where it holds nothing. */
 function content(prompt) {

@@ -35,6 +35,9 @@ export function failed(error) {
   if (error.status === undefined && error.constructor.name === "TypeError") console.error(error);
 }
 
+/** A number with its word: "1 frame", "2 frames". */
+export const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+
 /** With a capital letter and a full stop. */
 export function sentence(text) {
   const words = text.charAt(0).toUpperCase() + text.slice(1);

@@ -1,7 +1,7 @@
-// The start screen: drop or choose a video, name one in the service's folder, or go on with an open session.
+// The start screen: drop or choose a video, name one in the server's folder, or go on with an open session.
 
 import { call, post, request, upload } from "./api.js";
-import { failed, sentence } from "./say.js";
+import { count, failed, sentence, tell } from "./say.js";
 import { clock } from "./timeline.js";
 
 const byId = (id) => document.getElementById(id);
@@ -12,7 +12,7 @@ export class Start {
     this.open = open;
     this.pictures = [];
     this.turn = 0;
-    byId("file").onchange = (event) => event.target.files.length && this.openFile(event.target.files[0]);
+    byId("file").onchange = (event) => this.openFiles([...event.target.files]);
     byId("path-form").onsubmit = (event) => {
       event.preventDefault();
       this.openPath();
@@ -25,7 +25,7 @@ export class Start {
     let inside = 0; // dragenter comes for every element that is passed over
     const over = (by) => {
       inside = by === 0 ? 0 : inside + by;
-      byId("drop").classList.toggle("over", inside > 0);
+      for (const id of ["drop", "stage"]) byId(id).classList.toggle("over", inside > 0);
     };
     document.addEventListener("dragenter", () => over(1));
     document.addEventListener("dragleave", () => over(-1));
@@ -33,7 +33,7 @@ export class Start {
     document.addEventListener("drop", (event) => {
       event.preventDefault();
       over(0);
-      if (event.dataTransfer.files.length) this.openFile(event.dataTransfer.files[0]);
+      this.openFiles([...event.dataTransfer.files]);
     });
   }
 
@@ -78,8 +78,7 @@ export class Start {
     words.className = "words";
     name.textContent = info.video_name;
     facts.className = "muted small numbers";
-    const objects = info.objects.length === 1 ? "1 object" : `${info.objects.length} objects`;
-    const all = [`${info.width} × ${info.height}`, clock(info.num_frames / info.fps), objects];
+    const all = [`${info.width} × ${info.height}`, clock(info.num_frames / info.fps), count(info.objects.length, "object")];
     facts.textContent = [...all, ...(info.running ? ["tracking"] : [])].join(" · ");
     words.append(name, facts);
     link.append(picture, words);
@@ -132,17 +131,21 @@ export class Start {
     );
   }
 
-  openFile(file) {
-    if (byId("start").hidden || !byId("opening").hidden) return;
-    const sending = upload(file, this.options(), (fraction) => this.progress(file.name, fraction));
+  /** Open a video, or several pictures as one clip. */
+  openFiles(files) {
+    if (!files.length) return;
+    if (!byId("opening").hidden) return tell("Another clip is being opened. Drop this one again when it is there.");
+    if (byId("start").hidden) location.hash = ""; // a drop on the editor; its session stays in the list
+    const name = files.length === 1 ? files[0].name : count(files.length, "file");
+    const sending = upload(files, this.options(), (fraction) => this.progress(name, fraction));
     this.sending = sending;
-    this.progress(file.name, 0);
+    this.progress(name, 0);
     this.finish(sending.done);
   }
 
   openPath() {
     const path = byId("path-form").video_path.value.trim();
-    if (!path) return this.fail("Name a file of the service's video folder.");
+    if (!path) return this.fail("Name a file in the server's video folder.");
     this.sending = null;
     this.progress(path, 1);
     this.finish(post("initialize", { video_path: path, ...this.options() }));

@@ -1,10 +1,11 @@
-// The timeline: thumbnails, a lane for each object with how sure the service is of it, prompts, marks and the playhead.
+// The timeline: thumbnails, a lane for each object with how good its masks are, prompts, marks and the playhead.
 
+import { DRAG_PX, HANDLE, HANDLE_TOUCH, drawHandles, moveRange } from "./range.js";
 import { Thumbs } from "./thumbs.js";
-import { confidence, isWeak, present } from "./tracks.js";
+import { isWeak, verdict } from "./tracks.js";
 
-const RULER = 16,
-  THUMBS_END = 62,
+const RULER = 18,
+  HEAD = 66, // ruler and thumbnails, which stay while the lanes scroll
   LANE = 22;
 
 /** Draws and drives the timeline of a session. */
@@ -14,18 +15,22 @@ export class Timeline {
     this.seek = seek;
     this.host = document.getElementById("timeline");
     this.names = document.getElementById("timeline-names");
+    this.scroller = document.getElementById("timeline-scroller");
     this.lanes = document.getElementById("lanes");
+    this.ruler = document.getElementById("ruler");
     this.playhead = document.getElementById("playhead");
     this.thumbs = new Thumbs(session);
     this.closing = new AbortController();
     const { signal } = this.closing;
     this.host.addEventListener("pointerdown", (event) => this.onDown(event), { signal });
-    this.host.addEventListener("pointermove", (event) => this.dragging && this.onDrag(event), { signal });
-    this.host.addEventListener("pointerup", () => this.endDrag(), { signal });
-    this.host.addEventListener("pointercancel", () => this.endDrag(), { signal });
+    this.host.addEventListener("pointermove", (event) => this.onMove(event), { signal });
+    this.host.addEventListener("pointerup", (event) => this.onUp(event), { signal });
+    this.host.addEventListener("pointercancel", () => (this.dragging = false), { signal });
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(this.host);
+    this.scroller.addEventListener("scroll", () => this.drawPlayhead(), { signal });
     session.on("objects selected", () => this.layout());
+    session.on("selected", () => this.names.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
     session.on("tracks range view info", () => this.redraw());
     session.on("frame", () => this.drawPlayhead());
     session.on("info", () => this.width && this.thumbs.layout(this.width));
@@ -44,7 +49,7 @@ export class Timeline {
     const { session } = this;
     const ids = [...session.objects.keys()];
     this.width = this.host.clientWidth;
-    this.height = THUMBS_END + Math.max(1, ids.length) * LANE;
+    this.height = HEAD + Math.max(1, ids.length) * LANE;
     this.host.style.height = `${this.height}px`;
     this.names.replaceChildren(
       ...ids.map((id) => {
@@ -68,12 +73,12 @@ export class Timeline {
     });
   }
 
-  sized(canvas) {
+  sized(canvas, height = this.height) {
     const ratio = window.devicePixelRatio || 1;
     canvas.width = Math.round(this.width * ratio);
-    canvas.height = Math.round(this.height * ratio);
+    canvas.height = Math.round(height * ratio);
     canvas.style.width = `${this.width}px`;
-    canvas.style.height = `${this.height}px`;
+    canvas.style.height = `${height}px`;
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     return context;
@@ -84,12 +89,16 @@ export class Timeline {
     const { session } = this;
     const context = this.sized(this.lanes);
     this.colors = Object.fromEntries(
-      ["line", "muted", "weak", "accent", "raised"].map((name) => [name, token(this.host, name)]),
+      ["line", "muted", "check", "lost", "accent", "raised"].map((name) => [name, token(this.host, name)]),
     );
-    this.drawRuler(context);
-    if (session.ready < session.info.num_frames) this.drawUnread(context);
-    [...session.objects.keys()].forEach((id, row) => this.drawLane(context, id, THUMBS_END + row * LANE));
-    this.drawRange(context);
+    [...session.objects.keys()].forEach((id, row) => this.drawLane(context, id, HEAD + row * LANE));
+    const head = this.sized(this.ruler, HEAD);
+    this.drawRuler(head);
+    for (const layer of [head, context]) {
+      if (session.ready < session.info.num_frames) this.drawUnread(layer);
+      this.drawRange(layer);
+    }
+    drawHandles(head, this.handles(), session.range, this.colors);
   }
 
   drawRuler(context) {
@@ -112,7 +121,7 @@ export class Timeline {
     context.globalAlpha = 1;
   }
 
-  /** One object's lane: a column for each pixel, as high as the lowest confidence of its frames; weak ones underlined. */
+  /** One object's lane: a column for each pixel, as high as the lowest score of its frames; those to check underlined. */
   drawLane(context, id, top) {
     const { session } = this;
     const track = session.tracks.get(id),
@@ -135,23 +144,26 @@ export class Timeline {
     const first = Math.floor((column * this.frames) / columns),
       end = Math.max(first + 1, Math.floor(((column + 1) * this.frames) / columns));
     let lowest = 2,
-      weak = false,
-      shown = false;
+      line = null,
+      shown = false,
+      some = false;
     for (let frame = first; frame < end; frame++) {
-      const score = confidence(track, frame);
-      if (score === undefined) continue;
-      weak ||= isWeak(track, frame);
-      shown ||= present(track, frame);
-      lowest = Math.min(lowest, score);
+      const found = verdict(track, frame);
+      if (found === undefined) continue;
+      some = true;
+      if (isWeak(track, frame)) line = found === "lost" || line === "lost" ? "lost" : "check";
+      if (found === "gone") continue;
+      shown = true;
+      lowest = Math.min(lowest, track.score[frame]);
     }
-    if (lowest > 1.5) return;
+    if (!some) return;
     const x = Math.round(this.x(first)),
       wide = Math.max(1, Math.round(this.x(end)) - x);
     const tall = shown ? Math.max(3, Math.round(lowest * height)) : 1;
     context.fillStyle = color;
     context.fillRect(x, floor - tall, wide, tall);
-    if (!weak) return;
-    context.fillStyle = this.colors.weak;
+    if (!line) return;
+    context.fillStyle = this.colors[line];
     context.fillRect(x, floor + 1, Math.max(2, wide), 3);
   }
 
@@ -183,25 +195,32 @@ export class Timeline {
     context.fillRect(right - 2, RULER - 3, 2, this.height);
   }
 
+  /** Where the handles of the range are, CSS pixels: at the clip's ends without a range. */
+  handles() {
+    const [from, to] = this.session.range;
+    return [this.x(from ?? 0), this.x((to ?? this.session.lastFrame) + 1)];
+  }
+
   drawPlayhead() {
     const { session } = this;
     this.host.setAttribute("aria-valuemax", session.lastFrame);
     this.host.setAttribute("aria-valuenow", session.frame);
-    this.host.setAttribute("aria-valuetext", `frame ${session.frame} of ${session.info.num_frames}`);
+    this.host.setAttribute("aria-valuetext", `frame ${session.frame}, of 0 to ${session.lastFrame}`);
     if (!this.width) return;
     const context = this.sized(this.playhead);
-    const x = Math.round(this.x(session.frame + 0.5));
+    const x = Math.round(this.x(session.frame + 0.5)),
+      top = this.scroller.scrollTop;
     for (const [color, width] of [
       ["#0b0d11", 4],
       ["#fff", 2],
     ]) {
       context.fillStyle = color;
-      context.fillRect(x - width / 2, 4, width, this.height - 4);
+      context.fillRect(x - width / 2, top + 4, width, this.height - 4);
     }
     context.beginPath();
-    context.moveTo(x - 6, 1);
-    context.lineTo(x + 6, 1);
-    context.lineTo(x, 11);
+    context.moveTo(x - 6, top + 1);
+    context.lineTo(x + 6, top + 1);
+    context.lineTo(x, top + 11);
     context.closePath();
     context.fillStyle = "#fff";
     context.fill();
@@ -212,19 +231,45 @@ export class Timeline {
   onDown(event) {
     if (event.button !== 0) return;
     this.host.setPointerCapture(event.pointerId);
+    this.handle = this.handleAt(event);
+    this.from = event.clientX;
     this.dragging = true;
-    this.onDrag(event);
-    const { top } = this.host.getBoundingClientRect();
-    const id = [...this.session.objects.keys()][Math.floor((event.clientY - top - THUMBS_END) / LANE)];
-    if (event.clientY - top > THUMBS_END && id !== undefined) this.session.select(id);
+    if (this.handle === null) this.onDrag(event);
+    const y = event.clientY - this.scroller.getBoundingClientRect().top;
+    const id = [...this.session.objects.keys()][Math.floor((y + this.scroller.scrollTop - HEAD) / LANE)];
+    if (y > HEAD && id !== undefined) this.session.select(id);
   }
 
-  onDrag(event) {
+  onMove(event) {
+    if (this.dragging) this.onDrag(event);
+    else this.host.classList.toggle("handle", this.handleAt(event) !== null);
+  }
+
+  onDrag({ clientX }) {
     const { left } = this.host.getBoundingClientRect();
-    this.seek(Math.floor(((event.clientX - left) / this.width) * this.frames));
+    const edge = ((clientX - left) / this.width) * this.frames;
+    if (this.handle === null) return this.seek(Math.floor(edge));
+    if (Math.abs(clientX - this.from) < DRAG_PX) return;
+    this.from = NaN; // from here on every move counts
+    this.seek(moveRange(this.session, this.handle, Math.round(edge)));
   }
 
-  endDrag() {
+  /** Which handle of the range is under the pointer: 0 the start, 1 the end; null for none. */
+  handleAt({ clientX, clientY, pointerType }) {
+    if (clientY - this.scroller.getBoundingClientRect().top > RULER) return null;
+    const { left } = this.host.getBoundingClientRect();
+    const reach = pointerType === "touch" ? HANDLE_TOUCH : HANDLE;
+    const [start, end] = this.handles().map((x) => Math.abs(clientX - left - x));
+    if (Math.min(start, end) > reach) return null;
+    return start < end ? 0 : 1;
+  }
+
+  /** A handle that is pressed and not moved is a press on the ruler. */
+  onUp({ clientX }) {
+    if (this.dragging && this.handle !== null && !Number.isNaN(this.from)) {
+      this.handle = null;
+      this.onDrag({ clientX });
+    }
     this.dragging = false;
   }
 

@@ -1,7 +1,7 @@
 // Carrying objects through the clip: whole, forward, back or a range; progress while it runs, and cancelling.
 
 import { post } from "./api.js";
-import { announce, tell } from "./say.js";
+import { announce, count, tell } from "./say.js";
 
 const NOTHING = { done: 0, seconds: 0 };
 const byId = (id) => document.getElementById(id);
@@ -13,16 +13,25 @@ export class Tracking {
     this.failed = failed;
     this.legs = []; // propagations that are still to come after the one that runs
     this.before = NOTHING; // of those that are over
+    this.origin = null; // the frame that tracking was started on, to which the page returns
     this.note = byId("track-note");
     byId("follow").checked = true;
+    byId("track-selected").checked = false;
+    byId("track-selected").onchange = () => this.render();
     session.on("job", (what) => this.onJob(what));
-    session.on("objects range", () => this.render());
+    session.on("objects range selected", () => this.render());
     session.on("tracked", (frame) => byId("follow").checked && session.seek(frame));
     this.render();
   }
 
+  /** The objects to track: all, or the selected one. */
+  get chosen() {
+    const all = [...this.session.objects.values()];
+    return byId("track-selected").checked ? all.filter((object) => object.object_id === this.session.selected) : all;
+  }
+
   get promptedFrames() {
-    return [...this.session.objects.values()].flatMap((object) => object.prompted_frames).sort((a, b) => a - b);
+    return this.chosen.flatMap((object) => object.prompted_frames).sort((a, b) => a - b);
   }
 
   /** Start: "all", "forward", "back" or "range". */
@@ -32,7 +41,10 @@ export class Tracking {
     if (!this.promptedFrames.length) return tell("Click an object first; then it can be tracked.");
     this.note.textContent = "";
     this.before = NOTHING;
-    this.legs = this.plan(kind);
+    this.origin = session.frame;
+    byId("follow").checked = true;
+    const only = byId("track-selected").checked ? { object_ids: this.chosen.map((object) => object.object_id) } : {};
+    this.legs = this.plan(kind).map((leg) => ({ ...leg, ...only }));
     this.next();
   }
 
@@ -95,10 +107,12 @@ export class Tracking {
     }
     this.legs = [];
     this.before = NOTHING;
+    if (this.origin !== null && byId("follow").checked) this.session.seek(this.origin); // for the other direction
+    this.origin = null;
     const rate = (done / Math.max(seconds, 0.001)).toFixed(1);
-    if (what === "done") this.say(`${done} frames in ${seconds.toFixed(1)} s, ${rate} a second.`);
-    else if (what === "cancelled") this.say(`Cancelled after ${done} frames, which are kept.`);
-    else if (what === "failed") this.failed(new Error(this.session.ended.error?.detail ?? "The propagation failed."));
+    if (what === "done") this.say(`${count(done, "frame")} in ${seconds.toFixed(1)} s, ${rate} a second.`);
+    else if (what === "cancelled") this.say(`Cancelled after ${count(done, "frame")}; the masks are kept.`);
+    else if (what === "failed") this.failed(new Error(this.session.ended.error?.detail ?? "Tracking failed."));
     else if (what === "lost") this.say("Tracking ended while the connection was lost; the frames that were done are kept.");
   }
 
@@ -113,8 +127,10 @@ export class Tracking {
     byId("tracking").hidden = !job;
     byId("track-buttons").hidden = Boolean(job);
     const [from, to] = session.range;
-    byId("range-label").textContent = from === null && to === null ? "I – O" : `${from ?? 0} – ${to ?? session.lastFrame}`;
-    byId("track-range").disabled = from === null && to === null;
+    const none = from === null && to === null;
+    byId("range-label").textContent = none ? "not set" : `${from ?? 0} – ${to ?? session.lastFrame}`;
+    byId("track-range").disabled = none || !this.promptedFrames.length;
+    byId("range-clear").disabled = none;
     for (const id of ["track-all", "track-back", "track-forward"]) byId(id).disabled = !this.promptedFrames.length;
     if (job) this.renderJob(job);
   }
@@ -123,9 +139,15 @@ export class Tracking {
     byId("tracking-text").textContent = this.legs.length ? "Tracking (1 of 2)" : "Tracking";
     byId("tracking-progress").value = total ? done / total : 0;
     const left = rate > 0 ? `, ${remaining((total - done) / rate)} left` : "";
-    byId("tracking-facts").textContent = `${done} of ${total} frames${rate > 0 ? `, ${rate.toFixed(1)} a second` : ""}${left}`;
+    const speed = rate > 0 ? `, ${rate.toFixed(1)} a second` : "";
+    byId("tracking-facts").textContent = `${done} of ${count(total, "frame")}${speed}${left}`;
   }
 }
 
-const remaining = (seconds) =>
-  seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+/** A duration in words: "33 s", "5 min 10 s", "1 h 20 min". */
+export function remaining(seconds) {
+  const whole = Math.ceil(seconds),
+    minutes = Math.floor(whole / 60);
+  if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}
