@@ -18,7 +18,8 @@ import { WORDS, verdictOf } from "./tracks.js";
 import { Tracking } from "./tracking.js";
 import { View } from "./view.js";
 
-const PREFETCHED_MASKS = 10,
+const TIMES_INTERVAL_MS = 500, // between two questions for the times of frames that were extracted meanwhile
+  PREFETCHED_MASKS = 10,
   FRAME_KEPT_MS = 300;
 const byId = (id) => document.getElementById(id);
 
@@ -80,6 +81,7 @@ export class Editor {
     session.on("selected objects", () => this.hint());
     session.on("info", () => this.onInfo());
     session.on("tracks", () => this.soonWeak());
+    session.on("times", () => this.showTime());
     const { signal } = this.closing;
     document.addEventListener("mousedown", keepFocus, { signal });
     byId("speed").addEventListener("change", focusPicture, { signal });
@@ -99,6 +101,22 @@ export class Editor {
     this.masks.want(this.session.frame);
     if (this.wasLost) announce("Connected again");
     this.wasLost = false;
+  }
+
+  /** Ask when the frames are shown, once for all that were extracted meanwhile. */
+  async loadTimes() {
+    const { session } = this;
+    if (this.loadingTimes || session.times.length >= session.ready) return;
+    this.loadingTimes = true;
+    try {
+      session.applyTimes((await call(`sessions/${session.id}/timestamps`)).timestamps_s);
+    } catch (error) {
+      failed(error);
+    }
+    setTimeout(() => {
+      this.loadingTimes = false;
+      if (!this.closing.signal.aborted) this.loadTimes();
+    }, TIMES_INTERVAL_MS);
   }
 
   async loadTracks() {
@@ -169,9 +187,14 @@ export class Editor {
       ? `reading the video: ${info.frames_ready} of ${info.num_frames}`
       : `the video could be read up to frame ${info.frames_ready - 1}`;
     this.frames.next();
+    this.loadTimes();
   }
 
   // What is on screen
+
+  showTime() {
+    byId("time").textContent = clock(this.session.timeOf(this.session.frame), true);
+  }
 
   onFrame() {
     const { session, player } = this;
@@ -180,7 +203,7 @@ export class Editor {
     this.masks.keep(frame - 1, frame + PREFETCHED_MASKS);
     this.wantMasks(frame);
     if (document.activeElement !== byId("frame-number")) byId("frame-number").value = frame;
-    byId("time").textContent = clock(frame / session.info.fps, true);
+    this.showTime();
     this.stage.show(frame);
     byId("waiting").hidden = true;
     clearTimeout(this.waitingTimer);

@@ -34,13 +34,14 @@ export class Player {
   tick(now) {
     if (!this.playing) return;
     const { session } = this;
-    const length = 1000 / (session.info.fps * this.speed);
+    const length = (frame) => (1000 * (session.timeOf(frame + 1) - session.timeOf(frame))) / this.speed;
     let frame = session.frame;
-    while (now >= this.due + length && frame < session.lastFrame && this.isReady(frame + 1)) {
+    while (frame < session.lastFrame && now >= this.due + length(frame) && this.isReady(frame + 1)) {
+      this.due += length(frame);
       frame += 1;
-      this.due += length;
     }
-    if (now >= this.due + length) this.due = now - length; // the next frame is not here yet: wait for it, do not race after it
+    // The next frame is not here yet: wait for it, do not race after it.
+    if (frame < session.lastFrame) this.due = Math.max(this.due, now - length(frame));
     session.seek(frame);
     if (frame >= session.lastFrame) return this.pause();
     requestAnimationFrame((next) => this.tick(next));

@@ -4,7 +4,7 @@ import { weakFrames } from "./tracks.js";
 
 const NO_COLOR = "#9aa3b2";
 
-/** The open session. Tells listeners what changed: info, objects, frame, selected, masks, tracks, job, range, view. */
+/** The open session. Tells listeners what changed: info, objects, frame, selected, masks, tracks, job, range, view, times. */
 export class Session {
   constructor(info) {
     this.id = info.session_id;
@@ -12,6 +12,7 @@ export class Session {
     this.selected = null; // an object id; null is a new object that has no click yet
     this.hidden = new Set();
     this.range = [null, null];
+    this.times = []; // when each extracted frame is shown, in seconds
     this.tracks = new Map(); // object id -> {score: [], object_score: [], area: []}, by frame, with holes
     this.job = null; // the propagation under way
     this.ended = null; // the one before it
@@ -109,6 +110,31 @@ export class Session {
       });
     }
     this.tell("tracks");
+  }
+
+  /** Take over when each frame is shown: seconds, of all frames that are extracted. */
+  applyTimes(times) {
+    this.times = times;
+    this.tell("times");
+  }
+
+  /** When a frame is shown, in seconds from the start; by the mean rate where that is not known yet. */
+  timeOf(frame) {
+    if (frame < this.times.length) return this.times[frame];
+    const last = this.times.length - 1;
+    return last < 0 ? frame / this.info.fps : this.times[last] + (frame - last) / this.info.fps;
+  }
+
+  /** The place in frames, with a fraction, that is reached after so many seconds. */
+  frameAt(seconds) {
+    let [low, high] = [0, this.lastFrame];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.timeOf(middle) <= seconds) low = middle;
+      else high = middle - 1;
+    }
+    const length = this.timeOf(low + 1) - this.timeOf(low);
+    return low + (length > 0 ? Math.min(1, (seconds - this.timeOf(low)) / length) : 0);
   }
 
   get lastFrame() {

@@ -31,7 +31,7 @@ export class Timeline {
     this.scroller.addEventListener("scroll", () => this.drawPlayhead(), { signal });
     session.on("objects selected", () => this.layout());
     session.on("selected", () => this.names.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
-    session.on("tracks range view info", () => this.redraw());
+    session.on("tracks range view info times", () => this.redraw());
     session.on("frame", () => this.drawPlayhead());
     session.on("info", () => this.width && this.thumbs.layout(this.width));
   }
@@ -106,8 +106,8 @@ export class Timeline {
     context.font = "10px system-ui, sans-serif";
     context.fillStyle = this.colors.muted;
     const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600].find((seconds) => this.x(seconds * fps) >= 64) || 1200;
-    for (let seconds = 0; seconds * fps < this.frames; seconds += step) {
-      const x = this.x(seconds * fps);
+    for (let seconds = 0; seconds <= this.session.timeOf(this.frames - 1); seconds += step) {
+      const x = this.x(this.session.frameAt(seconds));
       context.fillRect(x, RULER - 5, 1, 5);
       if (x < this.width - 34) context.fillText(clock(seconds, step < 1), x + 4, RULER - 5);
     }
