@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sam_service.core.models.nano.sizes import FOLDER as NANO_FOLDER
-
-from training import pool
 from training.cases import Case
 from training.clips import make_clip
+
+from training import pool
 from training.evaluate import Subject, Tally
 from training.textures import TextureBank
 from training.train import POLISH, TRACKING, Course, Place, Trainer

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from sam_service.core.build import build_predictor
+from sam_service.core.build import build_predictor, clip_frame
 from sam_service.core.device import choose_device
 from sam_service.core.frames import ClipFrame, upsample
 from sam_service.core.memory.bank import MemoryBank
@@ -73,9 +73,7 @@ class Subject:
 
     def frame(self, index: int, image: Image8) -> ClipFrame:
         """A frame of a clip."""
-        network = self.predictor.network
-        size = image.shape[1], image.shape[0]
-        return ClipFrame(index, size, lambda _: image, lambda pixels: network.resize(pixels, network.image_size))
+        return clip_frame(self.predictor, index, (image.shape[1], image.shape[0]), lambda _: image)
 
     def ask(self, bank: MemoryBank, frame: ClipFrame, prompt: Prompt) -> tuple[Mask, ObjectOutput]:
         """Prompt object 1."""
