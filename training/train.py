@@ -17,6 +17,7 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -124,10 +125,9 @@ class Trainer:
         for number, group in enumerate(self.optimiser.param_groups):
             group["lr"] = group["base"] * course.factor_at(self.step) * (learns or number > 0)
         loss = 0.0
-        for run in (lambda: picture_step(self.network, drawn.photos, rng, self.device, self._note),
-                    lambda: clip_step(self.network, drawn.clips, rng, self.device, self._note)):
+        for run in (partial(picture_step, photos=drawn.photos), partial(clip_step, clips=drawn.clips)):
             with torch.autocast(self.device.type, torch.bfloat16):
-                found = run()
+                found = run(self.network, rng=rng, device=self.device, note=self._note)
             found.backward()
             loss += float(found.detach())
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]

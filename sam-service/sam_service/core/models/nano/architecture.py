@@ -11,6 +11,7 @@ B: objects. H, W: the input's sides, multiples of 32. Strides are named by numbe
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -173,18 +174,18 @@ class Network(nn.Module):
             r16, r8 = (m.new_zeros(len(m), 2 * slot, *m.shape[-2:]) for m, slot in ((m16, SLOT16), (m8, SLOT8)))
         else:
             r16, r8 = readout
-        dtype = self.in4.weight.dtype
+        inputs = {"dtype": self.in4.weight.dtype, "memory_format": torch.channels_last}
         carried = torch.stack([r8[:, :4].mean(1), r8[:, SLOT8:-1].mean(1)], 1)
-        x = features.p16 + self.maps16(torch.cat([m16, r16], 1).to(dtype))
+        x = features.p16 + self.maps16(torch.cat([m16, r16], 1).to(**inputs))
         x = self.blocks16[0](x)
         pooled = torch.cat([x.float().mean((2, 3)), x.float().amax((2, 3))], 1)
-        x = x + self.context(pooled.to(dtype))[:, :, None, None]
+        x = x + self.context(pooled.to(x.dtype))[:, :, None, None]
         x = F.relu(self.blocks16[2](self.blocks16[1](x)))
         coarse = self.coarse(x).float()
-        y = features.p8 + _resized(self.to8(x), features.p8) + self.maps8(torch.cat([m8, r8], 1).to(dtype))
+        y = features.p8 + _resized(self.to8(x), features.p8) + self.maps8(torch.cat([m8, r8], 1).to(**inputs))
         y = F.relu(self.blocks8(y))
         carried = F.interpolate(carried, size=m4.shape[-2:], mode="bilinear", align_corners=False)
-        z = features.p4 + _resized(self.to4(y), features.p4) + self.maps4(torch.cat([m4, carried], 1).to(dtype))
+        z = features.p4 + _resized(self.to4(y), features.p4) + self.maps4(torch.cat([m4, carried], 1).to(**inputs))
         logits = self.fine(F.relu(self.blocks4(z))).float() + _resized(coarse, features.p4)
         iou, presence = self._judge(x.float(), logits.detach(), r16.detach())
         return Answer(logits, coarse, iou, presence)
@@ -223,31 +224,25 @@ def _read(
         sharpness = sharp.float().exp()
         q = query.float().flatten(2).transpose(1, 2) * sharpness
         k = torch.cat([keys.flatten(2).float() for keys, _, _ in memories], 2)
-        v = torch.cat([values.flatten(2).float() for _, values, _ in memories], 2).transpose(1, 2)
-        falls = [] if reach is None else [
-            -0.5 / (reach.float().exp().square() * math.sqrt(min(max(far, 1), FAR))) for _, _, far in memories
-        ]
-        apart = _squared_distances(h, w, query.device) if falls else None
+        v = torch.cat([values.flatten(2).float() for _, values, _ in memories], 2)
+        if reach is not None:
+            near = [1 / (reach.float().exp().square() * math.sqrt(min(max(far, 1), FAR))) for _, _, far in memories]
+            here, there = _places(h, w, query.device)
+            q = torch.cat([q, here.expand(b, -1, -1)], 2)
+            k = torch.cat([k, torch.cat([there * one for one in near], 1).expand(b, -1, -1)], 1)
         block = h * w if torch.is_grad_enabled() else BLOCK
         found = []
-        for start in range(0, h * w, block):
-            rows = slice(start, start + block)
-            if apart is None:
-                scores = q[:, rows] @ k
-            else:
-                bias = torch.cat([apart[rows] * fall for fall in falls], 1)
-                scores = torch.baddbmm(bias.expand(b, -1, -1), q[:, rows], k)
-            best = scores.detach().amax(2, keepdim=True) / sharpness.detach()
-            found.append(torch.cat([scores.softmax(2) @ v, best], 2))
-    return torch.cat(found, 1).transpose(1, 2).reshape(b, channels + 1, h, w)
+        for row, start in itertools.product(range(b), range(0, h * w, block)):
+            scores = q[row, start : start + block] @ k[row]
+            best = scores.detach().amax(1, keepdim=True) / sharpness.detach()
+            found.append(torch.cat([F.linear(scores.softmax(1), v[row]), best], 1))
+    return torch.cat(found).reshape(b, h * w, channels + 1).transpose(1, 2).reshape(b, channels + 1, h, w)
 
 
 @functools.lru_cache(maxsize=16)
-def _squared_distances(h: int, w: int, device: torch.device) -> Tensor:
-    """Between all cells of a grid, in cells: (h w, h w)."""
+def _places(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Four numbers for each cell of a grid, (h w, 4) and (4, h w), whose product is minus half their squared distance in cells."""
     ys, xs = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
-    ys, xs = ys.flatten().float(), xs.flatten().float()
-    return (ys[:, None] - ys).square() + (xs[:, None] - xs).square()
-
-
-
+    y, x = ys.flatten() - (h - 1) / 2, xs.flatten() - (w - 1) / 2
+    half, ones = -(y.square() + x.square()) / 2, torch.ones_like(y)
+    return torch.stack([y, x, half, ones], 1), torch.stack([y, x, ones, half])

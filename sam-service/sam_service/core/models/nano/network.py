@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,12 +16,13 @@ from sam_service.core.memory.bank import FrameMemory
 from sam_service.core.memory.selection import MemoryLayout, Selection
 from sam_service.core.models.family import NetworkInfo, Step, Tracked
 from sam_service.core.models.nano import architecture
-from sam_service.core.models.nano.architecture import ABSENT_LOGIT, KEPT_RECENT, Answer, Memory, Past
+from sam_service.core.models.nano.architecture import ABSENT_LOGIT, KEPT_RECENT, Memory, Past
 from sam_service.core.models.nano.input_size import input_size
 from sam_service.core.models.nano.prompt_maps import LOGIT_LIMIT, Prompts
 from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
 from sam_service.core.speedups import Speedups, speed_up_encoder
-from sam_service.errors import ModelUnavailable
+
+logger = logging.getLogger(__name__)
 
 KEY_UNIT = 127.0  # keys are kept as whole numbers of this part of one
 KEYS, VALUES = ("k16", "k8"), ("v16", "v8")
@@ -41,7 +43,7 @@ class NanoNetwork:
     def prepare(self, policy: DevicePolicy, speedups: Speedups) -> bool:
         """See `Network.prepare`. Convolutions compute in bfloat16 where the CPU has it, as they did in training."""
         if speedups.memory_share < 1:
-            raise ModelUnavailable("SAM2_MEMORY_SHARE is for SAM 2.1: the embedded model reads few memories as it is; unset it")
+            logger.warning("SAM2_MEMORY_SHARE changes nothing: the embedded model reads a few memories, and those whole")
         self._device = policy.device
         network: nn.Module = self._network.to(policy.device)
         if policy.device.type == "cpu" and cpu_has_bfloat16():
@@ -121,7 +123,8 @@ class NanoNetwork:
 
 def _features(stored: Features) -> architecture.Features:
     """Features as the network takes them."""
-    maps = {name: value.float() / KEY_UNIT if name in KEYS else value for name, value in stored.items()}
+    maps = {name: value.float() / KEY_UNIT if name in KEYS else value.contiguous(memory_format=torch.channels_last)
+            for name, value in stored.items()}
     return architecture.Features(**maps)
 
 
@@ -143,5 +146,3 @@ def _restored(memory: FrameMemory, device: torch.device) -> Memory:
     scale = {name: KEY_UNIT if name in KEYS else 1.0 for name in Memory._fields}
     return Memory(**{name: memory.state[name].to(device).float() / by for name, by in scale.items()})
 
-
-__all__ = ["Answer", "NanoNetwork"]

@@ -42,9 +42,6 @@ def prompt_maps(
 
     k16, k8: unit keys (b, C, h, w) of `count` frames or one. earlier: (count, 1, H/4, W/4) logits, a row of NaN is none.
     """
-    if prompts is None:
-        labels = torch.full((count, 1), -1, device=k16.device)
-        prompts = Prompts(k16.new_zeros(count, 1, 2), labels, k16.new_full((count, 4), float("nan")))
     if earlier is None:
         earlier = k16.new_full((count, 1, *size4), float("nan"))
     given = (~earlier[:, :, :1, :1].isnan()).float()
@@ -58,6 +55,12 @@ def prompt_maps(
     }
     found = []
     for stride, keys in zip(STRIDES, (k16, k8, None), strict=True):
+        if prompts is None:
+            bumps, alike, inside = (k16.new_zeros(count, len(BUMPS[stride]), *sizes[stride]),
+                                    k16.new_full((count, HEADS[stride], *sizes[stride]), NOT_ALIKE),
+                                    k16.new_zeros(count, 1, *sizes[stride]))
+            found.append(torch.cat([bumps, alike, bumps, alike, inside, *earlier_maps[stride]], 1))
+            continue
         maps = []
         for label in (1, 0):
             clicked = prompts.labels == label
