@@ -241,7 +241,7 @@ def _read(
 
 @functools.lru_cache(maxsize=16)
 def _places(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Four numbers for each cell of a grid, (h w, 4) and (4, h w), whose product is minus half their squared distance in cells."""
+    """Numbers for each cell of a grid, (h w, 4) and (4, h w): their product is minus half the squared distance, in cells."""
     ys, xs = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
     y, x = ys.flatten() - (h - 1) / 2, xs.flatten() - (w - 1) / 2
     half, ones = -(y.square() + x.square()) / 2, torch.ones_like(y)
