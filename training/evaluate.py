@@ -96,12 +96,13 @@ def prompt_of(kind: str, mask: Mask) -> Prompt:
     if kind == "mask":
         return MaskPrompt(mask)
     if kind == "click":
-        return _points([inner_point(mask)], [1])
+        return points_prompt([inner_point(mask)], [1])
     x0, y0, x1, y1 = bounding_box(mask)
-    return _points([(x0, y0), (x1 + 1, y1 + 1)], [2, 3], boxed=True)
+    return points_prompt([(x0, y0), (x1 + 1, y1 + 1)], [2, 3], boxed=True)
 
 
-def _points(points: list[tuple[float, float]], labels: list[int], *, boxed: bool = False) -> PointPrompt:
+def points_prompt(points: list[tuple[float, float]], labels: list[int], *, boxed: bool = False) -> PointPrompt:
+    """Clicks in pixels, or the corners of a box."""
     shift = 0.0 if boxed else 0.5  # to the pixel's centre
     return PointPrompt(np.array(points, np.float32) + shift, np.array(labels, np.int32), boxed=boxed)
 
@@ -116,7 +117,7 @@ def measure_photos(subject: Subject, library: Library, tally: Tally, limit: int 
         bank, frame = subject.session(), subject.frame(0, image)
         points, marks = [inner_point(truth)], [1]
         for number in range(1, CLICKS + 1):
-            mask, output = subject.ask(bank, frame, _points(points, marks))
+            mask, output = subject.ask(bank, frame, points_prompt(points, marks))
             overlap = region(mask, truth, usable)
             tally.values[f"click {number}"].append(overlap)
             if number == 1:
@@ -152,10 +153,10 @@ def measure_clips(subject: Subject, library: Library, tally: Tally, kinds: tuple
             print(f"{name:16s} {kind:6s} J {np.mean(regions):.3f}  F {np.mean(boundaries):.3f}", flush=True)
 
 
-def measure_gone(subject: Subject, library: Library, tally: Tally, seed: int) -> None:
+def measure_gone(subject: Subject, library: Library, tally: Tally, seed: int, clips: int = MADE) -> None:
     """Made clips, in which objects go and come back."""
     sampler = Sampler(Library(library.photos, {}, library.rgb, library.labels), np.random.default_rng([seed, 900_000]))
-    for _ in range(MADE):
+    for _ in range(clips):
         clip = sampler.clip(sampler.size(subject.predictor.network.image_size))
         bank = subject.session()
         for index, (image, drawn) in enumerate(zip(clip.images, clip.masks, strict=True)):

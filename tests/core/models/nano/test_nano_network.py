@@ -73,6 +73,10 @@ def test_a_mask_is_its_own_answer(predictor: VideoPredictor) -> None:
     [output] = predictor.step(MemoryBank("given"), frame(predictor, 0), prompts={1: MaskPrompt(given)}, num_frames=1)
     found = mask(output)
     assert (found & given).sum() / (found | given).sum() > 0.93
+    dot = np.zeros((HEIGHT, WIDTH), bool)
+    dot[70, 50] = True
+    [small] = predictor.step(MemoryBank("dot"), frame(predictor, 0), prompts={1: MaskPrompt(dot)}, num_frames=1)
+    assert mask(small)[70, 50] and mask(small).sum() < 200
     [empty] = predictor.step(MemoryBank("none"), frame(predictor, 0), prompts={1: MaskPrompt(given & False)}, num_frames=1)
     assert not mask(empty).any() and empty.object_score < 0.01
 

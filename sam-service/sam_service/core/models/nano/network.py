@@ -72,17 +72,20 @@ class NanoNetwork:
         return maps | {name: (getattr(found, name) * KEY_UNIT).round().to(torch.int8).contiguous() for name in KEYS}
 
     def answer(self, step: Step, prompt: Prompt, earlier: FrameMemory | None, selection: Selection | None) -> FrameMemory:
-        """See `Network.answer`. A mask is its own answer."""
+        """See `Network.answer`. A mask is its own answer. A box, or a prompt that starts over, says where the object is
+        without the memory; anything else corrects the earlier answer on the frame."""
         features = _features(step.features)
         if isinstance(prompt, MaskPrompt):
             there = bool(prompt.mask.any())
             share = resized(prompt.mask.astype(np.float32), features.p4.shape[-1], features.p4.shape[-2])
+            if there and share.max() <= 0.5:  # smaller than a cell, and yet there
+                share = share * (0.75 / share.max())
             logits = torch.from_numpy(share).to(self._device).clamp(4.5e-5, 1 - 4.5e-5).logit()[None, None]
             return self._memory(step, features, logits, iou=1.0, presence=LOGIT_LIMIT if there else -LOGIT_LIMIT)
-        before = None
+        before = readout = None
         if earlier is not None and not prompt.fresh and not prompt.boxed and bool((earlier.logits > 0).any()):
             before = earlier.logits.to(self._device)[None, None]
-        readout = None if selection is None else self._network.readout(features, _pasts(selection, self._device))
+            readout = None if selection is None else self._network.readout(features, _pasts(selection, self._device))
         decoded = self._network.decode(features, self._prompts(step, prompt), before, readout)
         return self._memory(step, features, decoded.logits, float(decoded.iou.sigmoid()), float(decoded.presence))
 
