@@ -10,7 +10,10 @@ PORT ?= 8002
 TEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo serve test test-all check audit bench train clean
+# Clips that settings are chosen on (training/library.py).
+DEV_CLIPS := dance-jump dog-agility elephant hockey kite-walk scooter-gray soccerball surf
+
+.PHONY: install demo serve test test-all check audit bench train eval clean
 
 install: $(VENV)/.installed
 
@@ -45,8 +48,14 @@ bench: install
 	$(BIN)/python -m benchmarks.compare $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(ARGS)
 
 train: install
-	$(BIN)/python -m training.train --out training/runs/nano $(if $(TEXTURES),--textures '$(TEXTURES)') \
-		$(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
+	$(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[train]'
+	PYTHONPATH=.:sam-service $(BIN)/python -m training.train --out training/runs/nano $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+# The field's own figures over REST, on the pictures of TRAINING_DATA that no training sees.
+eval: install
+	@test -n '$(TRAINING_DATA)' || { echo 'name the folder: make eval TRAINING_DATA=…'; exit 2; }
+	PYTHONPATH=.:sam-service $(BIN)/python -m benchmarks.davis '$(TRAINING_DATA)/davis16' --sequences $(DEV_CLIPS) $(ARGS)
+	PYTHONPATH=.:sam-service $(BIN)/python -m benchmarks.clicks '$(TRAINING_DATA)' --dev $(ARGS)
 
 clean:
 	rm -rf $(VENV) out benchmarks/out benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache

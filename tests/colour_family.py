@@ -13,7 +13,7 @@ from sam_service.core.frames import Image, resized
 from sam_service.core.memory.bank import FrameMemory
 from sam_service.core.memory.selection import MemoryLayout, Selection
 from sam_service.core.models import registry
-from sam_service.core.models.family import Checkpoint, Network, NetworkInfo, Reads, Step, Tracked
+from sam_service.core.models.family import Checkpoint, Network, NetworkInfo, Step, Tracked
 from sam_service.core.models.sizes import ModelSize
 from sam_service.core.prompts import POSITIVE, MaskPrompt, Prompt
 from sam_service.core.speedups import Speedups
@@ -39,12 +39,6 @@ class ColourNetwork:
 
     def resize(self, image: Image, image_size: int) -> Image:
         return resized(image, image_size, image_size)
-
-    def reference_frames(self, index: int) -> Sequence[int]:
-        return ()
-
-    def reads(self, *, prompted: bool) -> Reads:
-        return Reads()
 
     def encode(self, pixels: Image) -> Features:
         return {"pixels": torch.from_numpy(resized(pixels, len(pixels) // 4, len(pixels) // 4)).float()}

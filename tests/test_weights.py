@@ -244,7 +244,7 @@ def test_nano_is_embedded() -> None:
     loaded = load_network("nano")
     assert (loaded.info.size, loaded.info.source, loaded.image_size) == ("nano", "embedded", SIZES["nano"].image_size)
     assert loaded.info.parameters == pytest.approx(SIZES["nano"].parameters_m * 1e6, rel=0.05)
-    assert load_network("nano", image_size=128).model.image_size == 128
+    assert load_network("nano", image_size=128).image_size == 128
 
 
 def test_damaged_nano(tmp_path: Path) -> None:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from sam_service.core.models.nano.architecture import ARCHITECTURE
+from sam_service.core.models.nano.architecture import ARCHITECTURE, Network
 from torch import Tensor
-from transformers import Sam2VideoModel
+
+IMAGE_SIZE = 320
 
 
-def export(state: dict[str, Tensor], folder: Path, image_size: int) -> None:
-    """Write a model's state; each file appears whole or not at all. Matrices are stored in half precision."""
+def export(state: Mapping[str, Tensor], folder: Path, image_size: int = IMAGE_SIZE) -> None:
+    """Write a network's state; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    halved = {name: (t.half() if t.ndim > 1 and t.is_floating_point() else t) for name, t in state.items()}
-    halved = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in halved.items()}
-    for name in halved:  # the frequencies of positions stay exact
-        if name.endswith("positional_embedding"):
-            halved[name] = state[name].detach().clone()
+    halves = {name: t.detach().cpu().half().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
     weights, config = folder / "model.safetensors", folder / "config.json"
     partial = weights.with_suffix(".partial")
-    save_file(halved, partial)
+    save_file(halves, partial)
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()
     note = {"architecture": ARCHITECTURE, "image_size": image_size, "sha256": digest}
     text = config.with_suffix(".partial.json")
@@ -34,9 +32,9 @@ def export(state: dict[str, Tensor], folder: Path, image_size: int) -> None:
     os.replace(text, config)
 
 
-def fill(model: Sam2VideoModel, folder: Path) -> None:
-    """Put a checkpoint's weights into `model`; layers that the checkpoint does not have keep theirs."""
+def load(folder: Path) -> Network:
+    """The network of a checkpoint folder, float32."""
+    network = Network()
     state = load_file(folder / "model.safetensors")
-    result = model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()}, strict=False)
-    if result.unexpected_keys:
-        raise ValueError(f"{folder} has weights that this network has no place for: {result.unexpected_keys[:4]}")
+    network.load_state_dict({name: value.float() for name, value in state.items()})
+    return network.train(False)

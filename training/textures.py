@@ -1,14 +1,10 @@
-"""Where pixels come from: procedural patterns, and frames of real clips from a folder."""
+"""Procedural patterns."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from training.cutouts import read
 
 Image = NDArray[np.uint8]
 SIZE = 256  # side of every texture
@@ -65,43 +61,3 @@ def procedural(rng: np.random.Generator) -> Image:
         field = fields[rng.integers(len(fields))](rng)
         image += field[..., None] * rng.normal(0, rng.uniform(8, 50), 3).astype(np.float32)
     return np.asarray(image.clip(0, 255), dtype=np.uint8)
-
-
-class TextureBank:
-    """Procedural images, clips of real frames squashed to SIZE x SIZE, and cut-outs (SIDE, SIDE, 4)."""
-
-    def __init__(self, rng: np.random.Generator, folder: Path | None, patterns: int = 300,
-                 cutouts: list[Path] | None = None) -> None:
-        self.patterns = [procedural(rng) for _ in range(patterns)]
-        self.cutouts = read(cutouts or [])
-        self.clips = [read_clip(path) for path in sorted(folder.glob("*.mp4"))] if folder else []
-
-    def image(self, rng: np.random.Generator, real: float) -> Image:
-        """One texture (SIZE, SIZE, 3); with probability `real` a frame of a clip, where there are clips."""
-        if self.clips and rng.random() < real:
-            clip = self.clips[rng.integers(len(self.clips))]
-            return clip[rng.integers(len(clip))]
-        return self.patterns[rng.integers(len(self.patterns))]
-
-    def run(self, rng: np.random.Generator, count: int) -> list[Image] | None:
-        """`count` consecutive frames of one clip at a random stride, or None where there are no clips."""
-        if not self.clips:
-            return None
-        clip = self.clips[rng.integers(len(self.clips))]
-        stride = min(int(rng.integers(1, 4)), max(1, (len(clip) - 1) // count))
-        start = int(rng.integers(0, max(1, len(clip) - stride * count)))
-        frames = clip[start : start + stride * count : stride]
-        return frames if rng.random() < 0.5 else frames[::-1]
-
-
-def read_clip(path: Path, limit: int = 260) -> list[Image]:
-    """Up to `limit` frames of a video, RGB, squashed to SIZE x SIZE."""
-    capture = cv2.VideoCapture(str(path))
-    frames: list[Image] = []
-    while len(frames) < limit:
-        ok, frame = capture.read()
-        if not ok:
-            break
-        small = cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        frames.append(np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), dtype=np.uint8))
-    return frames

@@ -99,7 +99,7 @@ class Ours:
                                                     num_frames=len(self._frames)))
 
     def _frame(self, index: int) -> ClipFrame:
-        frame = clip_frame(self.predictor, index, (self._job.width, self._job.height), self._read, len(self._frames))
+        frame = clip_frame(self.predictor, index, (self._job.width, self._job.height), self._read)
         started = time.perf_counter()
         frame.prefetch(InThisThread(), [index])
         self.prepare_s += time.perf_counter() - started
@@ -111,7 +111,7 @@ class Ours:
 
     def _enlarge(self, outputs: list[ObjectOutput]) -> Tensor:
         width, height = self._job.width, self._job.height
-        return torch.from_numpy(np.stack([upsample(output.logits, output.crop, width, height, width, height)
+        return torch.from_numpy(np.stack([upsample(output.logits, width, height)
                                           for output in outputs]))
 
 

@@ -107,7 +107,7 @@ def measure(run: Run) -> Run:
                                 speedups=Speedups(memory_share=run.mode.memory_share), track_every=run.mode.track_every)
     load_s, network = time.perf_counter() - started, predictor.network
     pictures = [np.ascontiguousarray(image[..., ::-1]) for _, image in zip(range(run.frames), draw_frames(), strict=False)]
-    frames = [clip_frame(predictor, index, (WIDTH, HEIGHT), pictures.__getitem__, len(pictures))
+    frames = [clip_frame(predictor, index, (WIDTH, HEIGHT), pictures.__getitem__)
               for index in range(len(pictures))]
     click = PointPrompt(np.array([CLICK], np.float32), np.array([POSITIVE], np.int32))
     bank, count = MemoryBank("bench"), len(frames)

@@ -37,10 +37,7 @@ def build_predictor(size: str = registry.DEFAULT_SIZE, checkpoint: Checkpoint | 
                           corrections_condition=corrections_condition, quantized=quantized, telemetry=telemetry)
 
 
-def clip_frame(predictor: VideoPredictor, index: int, size: tuple[int, int], read: Callable[[int], Image],
-               count: int) -> ClipFrame:
-    """A frame of a clip whose `count` frames are all there, for a predictor. size: width and height in pixels. read: gives a
-    frame (H, W, 3)."""
+def clip_frame(predictor: VideoPredictor, index: int, size: tuple[int, int], read: Callable[[int], Image]) -> ClipFrame:
+    """A frame of a clip for a predictor. size: width and height in pixels. read: gives a frame (H, W, 3)."""
     network = predictor.network
-    reference = next((at for at in network.reference_frames(index) if at < count), None)
-    return ClipFrame(index, size, read, lambda image: network.resize(image, network.image_size), reference)
+    return ClipFrame(index, size, read, lambda image: network.resize(image, network.image_size))

@@ -181,13 +181,9 @@ class Engine:
     def tracking_reads_neighbour(self, index: int, *, reverse: bool, following: bool) -> bool:
         """Whether tracking on to a frame reads the frame before it, too. following: that frame has just been tracked."""
         every, neighbour = self.options.track_every, neighbour_of(index, reverse=reverse)
-        if index % every:  # optical flow from the neighbour, which is remembered where flow carried masks there
-            return not (following and neighbour % every)
-        return self._require_network().reads(prompted=False).neighbour and not (following and every == 1)
-
-    def reads_whole_frame(self) -> bool:
-        """Whether a prompt is answered with the frame's own pixels beside the network's input."""
-        return self._require_network().reads(prompted=True).whole
+        if index % every == 0:
+            return False
+        return not (following and neighbour % every)  # optical flow from the neighbour remembers where it carried masks
 
     def forget(self, key: str) -> None:
         """Drop the image features of a session."""
@@ -204,10 +200,6 @@ class Engine:
     def resize(self, image: Image, image_size: int) -> Image:
         """A picture (H, W, 3) as the network wants it."""
         return self._require_network().resize(image, image_size)
-
-    def reference_frames(self, index: int) -> Sequence[int]:
-        """Other frames that a prompt on frame `index` is compared with, the best first; see `Network.reference_frames`."""
-        return self._require_network().reference_frames(index)
 
     def _require_network(self) -> Network:
         """The network. Raises NotReady while it loads; it is there until the process ends, also while the service stops."""

@@ -40,17 +40,17 @@ class Keyframes:
         found = {object_id: entry for object_id, entry in before.items() if entry is not None}
         if not found:
             return {}
-        side = next(iter(found.values())).logits.shape[-1]
+        rows, columns = next(iter(found.values())).logits.shape
         past, present = self._grey(key, neighbour, frame), grey(frame.pixels())
         self._last = (key, frame.index, present)
-        flow = backward_flow(present, past, side)
+        flow = backward_flow(present, past, rows, columns)
         carried = {}
         for object_id, entry in found.items():
             logits = entry.logits
             if entry.object_score > 0:
                 logits = torch.from_numpy(warp_mask(logits.cpu().numpy(), flow)).to(logits.device)
             carried[object_id] = replace(entry, state=self._interpolated(entry.state), logits=logits, reverse=reverse,
-                                         crop=None, sequence=0, interpolated=True)
+                                         sequence=0, interpolated=True)
         return carried
 
     def _grey(self, key: str, index: int, frame: FrameSource) -> Image:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sam_service.core.device import DevicePolicy
 from sam_service.core.features import FeatureCache, Features
-from sam_service.core.frames import Crop, FrameSource
+from sam_service.core.frames import FrameSource
 from sam_service.core.keyframes import Keyframes
 from sam_service.core.memory.bank import FrameMemory, MemoryBank, ObjectMemory
 from sam_service.core.memory.selection import Selection, select
@@ -37,7 +37,6 @@ class ObjectOutput:
     """The answer for one object on one frame, on the host.
 
     logits: (s, s) float32, a mask where positive. score: predicted IoU, 0 to 1. object_score: probability of presence.
-    crop: finer logits for a part of the frame, which go before `logits` there.
     """
 
     object_id: int
@@ -45,7 +44,6 @@ class ObjectOutput:
     logits: NDArray[np.float32]
     score: float
     object_score: float
-    crop: Crop | None = None
 
 
 class VideoPredictor:
@@ -202,4 +200,4 @@ def landed(memories: Sequence[FrameMemory]) -> list[FrameMemory]:
 
 def _to_host(object_id: int, frame_index: int, memory: FrameMemory) -> ObjectOutput:
     return ObjectOutput(object_id, frame_index, memory.logits.numpy(), memory.iou,
-                        float(torch.tensor(memory.object_score).sigmoid()), memory.crop)
+                        float(torch.tensor(memory.object_score).sigmoid()))

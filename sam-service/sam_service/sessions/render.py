@@ -18,7 +18,7 @@ from sam_service.sessions.records import MaskRecord
 def to_record(output: ObjectOutput, width: int, height: int, elapsed_ms: float) -> MaskRecord:
     """Check an output's logits, bring them to width x height, threshold and compress. Raises InvalidMask."""
     check_logits(output.logits)
-    rle = encode_rle(binarize(upsample(output.logits, output.crop, width, height, width, height)))
+    rle = encode_rle(binarize(upsample(output.logits, width, height)))
     return MaskRecord(output.frame_index, output.object_id, height, width, rle["counts"], output.score, output.object_score,
                       elapsed_ms)
 

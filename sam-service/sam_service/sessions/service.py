@@ -21,7 +21,7 @@ from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.memory.selection import neighbour_of
 from sam_service.core.memory.spill import DiskSpill
-from sam_service.errors import Gone, NotFound, NotReady, ServiceError, TooManySessions
+from sam_service.errors import Gone, NotFound, NotReady, TooManySessions
 from sam_service.export.webm import TEMPORARY_PREFIX
 from sam_service.failures import translate
 from sam_service.sessions.admission import Admission, Reserve
@@ -261,25 +261,9 @@ class SessionService:
                 await self.require_frame(session, LENGTH_THAT_MATTERS - 1)
         return min(session.frames.num_frames, LENGTH_THAT_MATTERS)
 
-    async def require_reference(self, session: Session, index: int) -> int | None:
-        """Wait for the frame that a prompt on frame `index` is compared with; None where the model compares with none, or the
-        clip has no other frame."""
-        for candidate in self.engine.reference_frames(index):
-            try:
-                await self.require_frame(session, candidate)
-            except NotFound:  # the clip ends before it
-                continue
-            except ServiceError:
-                if session.frames.error is None:
-                    raise
-                continue  # there will be no more frames
-            return candidate
-        return None
-
-    async def prompted_frame(self, session: Session, index: int, reference: int | None) -> ClipFrame:
-        """A frame for a prompt, with all pixels read that its step needs. reference: what `require_reference` gave."""
-        frame = self._frame(session, index, [index] if reference is None else [index, reference], reference=reference,
-                            whole=self.engine.reads_whole_frame())
+    async def prompted_frame(self, session: Session, index: int) -> ClipFrame:
+        """A frame for a prompt, with the pixels read that its step needs."""
+        frame = self._frame(session, index, [index])
         await self.read(frame)
         return frame
 
@@ -295,18 +279,16 @@ class SessionService:
         for reading in frame.reads:
             await asyncio.wrap_future(reading)
 
-    def _frame(self, session: Session, index: int, wanted: Sequence[int], *, reference: int | None = None,
-               whole: bool = False) -> ClipFrame:
+    def _frame(self, session: Session, index: int, wanted: Sequence[int]) -> ClipFrame:
         image_size = session.record.image_size
 
         def read(at: int) -> NDArray[np.uint8]:
             with self.telemetry.stage("decode"):
                 return session.frames.read(at)
 
-        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size),
-                          reference)
+        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size))
         there = [at for at in wanted if 0 <= at < session.frames.frames_ready]
-        frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there), whole=whole)
+        frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there))
         return frame
 
     # Blocking parts, run in the pool

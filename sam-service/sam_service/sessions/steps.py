@@ -19,11 +19,10 @@ from sam_service.sessions.session import Session
 @dataclass(frozen=True, slots=True)
 class PromptedFrame:
     """A frame whose step can run: all frames that it reads are extracted. num_frames: the clip's length as far as the network
-    needs it. reference: the frame that a prompt on this one is compared with, None where there is none."""
+    needs it."""
 
     index: int
     num_frames: int
-    reference: int | None
 
 
 async def prepare(sessions: SessionService, session: Session, frame_index: int) -> PromptedFrame:
@@ -32,15 +31,14 @@ async def prepare(sessions: SessionService, session: Session, frame_index: int) 
     Raises NotFound past the end of the clip, NotReady where a frame does not come in time.
     """
     await sessions.require_frame(session, frame_index)
-    num_frames = await sessions.require_length(session)
-    return PromptedFrame(frame_index, num_frames, await sessions.require_reference(session, frame_index))
+    return PromptedFrame(frame_index, await sessions.require_length(session))
 
 
 async def apply_prompt(sessions: SessionService, session: Session, object_id: int, frame: PromptedFrame,
                        prompt: Prompt) -> MaskRecord:
     """Run the step of one prompt: the memory has it then. Returns its mask; stores nothing."""
     started = time.perf_counter()
-    pixels = await sessions.prompted_frame(session, frame.index, frame.reference)
+    pixels = await sessions.prompted_frame(session, frame.index)
     step = await asyncio.wrap_future(sessions.engine.step(
         session.record.image_size, session.bank, pixels, prompts={object_id: prompt}, num_frames=frame.num_frames))
     [output] = step.outputs

@@ -21,7 +21,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sam_service.core.frames import Crop
 from sam_service.errors import MemoryUnreadable
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,6 @@ class FrameMemory:
 
     logits: (s, s) float32 mask logits. object_score: logit of presence. iou: predicted, 0 to 1.
     state: what the network keeps beside them, under names that only its family knows.
-    crop: finer logits for the part of the frame around a prompt, for families that refine there.
     reverse: whether the frame was reached going backward; None on a frame that was prompted before any tracking.
     sequence: the prompt that this answers, as the session's log numbers it; 0 for a tracked frame.
     interpolated: the mask was carried here by optical flow; such a frame is no memory for the network.
@@ -55,7 +53,6 @@ class FrameMemory:
     object_score: float
     iou: float
     state: Mapping[str, Tensor]
-    crop: Crop | None = None
     reverse: bool | None = None
     sequence: int = 0
     interpolated: bool = False

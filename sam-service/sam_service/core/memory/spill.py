@@ -8,20 +8,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sam_service.core.frames import Crop, Window
 from sam_service.core.memory.bank import FrameMemory, Kind
 from sam_service.errors import EngineError, MemoryUnreadable
 from sam_service.failures import translate
 
 logger = logging.getLogger(__name__)
 
-# Tensors of a file that are not the network's state.
-LOGITS, CROP, WINDOW = "logits", "detail", "window"
+LOGITS = "logits"  # the tensor of a file that is not the network's state
 _DIRECTION = {True: "backward", False: "forward", None: "prompted"}
 _REVERSE = {name: reverse for reverse, name in _DIRECTION.items()}
 
@@ -56,10 +53,6 @@ class DiskSpill:
         path = folder / f"{kind}-{_DIRECTION[memory.reverse]}-{frame_index:07d}.safetensors"
         temporary = path.with_suffix(".tmp")
         tensors = {**memory.state, LOGITS: memory.logits}
-        if memory.crop is not None:
-            window = memory.crop.window
-            tensors[CROP] = torch.from_numpy(memory.crop.logits)
-            tensors[WINDOW] = torch.tensor([window.x0, window.y0, window.x1, window.y1], dtype=torch.int32)
         scores = {"object_score": repr(memory.object_score), "iou": repr(memory.iou), "sequence": repr(memory.sequence),
                   "interpolated": repr(memory.interpolated)}
         try:
@@ -80,10 +73,8 @@ class DiskSpill:
             with safe_open(path, framework="pt") as file:
                 scores = file.metadata()
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            logits, crop, window = state.pop(LOGITS), state.pop(CROP, None), state.pop(WINDOW, None)
             return FrameMemory(
-                logits=logits, object_score=float(scores["object_score"]), iou=float(scores["iou"]), state=state,
-                crop=None if crop is None or window is None else Crop(Window(*window.tolist()), crop.numpy()),
+                logits=state.pop(LOGITS), object_score=float(scores["object_score"]), iou=float(scores["iou"]), state=state,
                 reverse=_parse(path)[2], sequence=int(scores.get("sequence", 0)),
                 interpolated=scores["interpolated"] == "True" if "interpolated" in scores else _is_empty(state))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:

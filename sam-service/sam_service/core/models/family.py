@@ -90,13 +90,6 @@ class Network(Protocol):
     def resize(self, image: Image, image_size: int) -> Image:
         """A frame (H, W, 3) as the network's input of that size. Any thread may call it."""
 
-    def reference_frames(self, index: int) -> Sequence[int]:
-        """Other frames of the clip that a prompt on frame `index` is compared with, the best first; one that exists is enough.
-        Any thread may call it."""
-
-    def reads(self, *, prompted: bool) -> Reads:
-        """What a step reads beside its own frame's features. Any thread may call it."""
-
     def encode(self, pixels: Image) -> Features:
         """Image features of an input that `resize` made."""
 
@@ -109,14 +102,6 @@ class Network(Protocol):
 
     def interpolated(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of a frame's state still holds on a neighbouring frame that optical flow carried its mask to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """Pixels that a step reads beside the input of its own frame: the whole frame, and the input of the neighbouring one."""
-
-    whole: bool = False
-    neighbour: bool = False
 
 
 class Family(Protocol):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from sam_service.core.cpu.tiled_attention import attend
-from sam_service.core.models.nano.architecture import build_nano
 from sam_service.core.models.sam.memory_attention import MemoryAttention
+from sam_service.core.models.sam.network import SamNetwork
 from torch.nn import functional as F
+
+from tests.networks import small_sam
 
 
 @pytest.mark.parametrize("maps", [1, 3, 7])
 def test_equals_the_library(maps: int) -> None:
+    network = small_sam().network
+    assert isinstance(network, SamNetwork)
     torch.manual_seed(maps)
-    model = build_nano(128).eval()
+    model = network.model
     width, tokens = model.hidden_dim, (128 // 16) ** 2
     features, image_positions = torch.randn(tokens, width), torch.randn(tokens, width)
     memory = torch.randn(2, maps * tokens + 6, 64)

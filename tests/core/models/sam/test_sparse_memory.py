@@ -1,4 +1,7 @@
-"""Attending to a part of the memory: exact when the part is all, the same after a restart, smaller when it is small."""
+"""Attending to a part of the memory: exact when the part is all, the same after a restart, smaller when it is small.
+
+On random weights: what it costs the masks of a trained network is not tested.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sam_service.core.build import build_predictor
 from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.memory.selection import select
@@ -17,7 +19,8 @@ from sam_service.core.models.sam.network import SamNetwork
 from sam_service.core.models.sam.sparse_memory import SALIENT
 from sam_service.core.predictor import VideoPredictor
 from sam_service.core.prompts import PointPrompt
-from sam_service.core.speedups import Speedups
+
+from tests.networks import small_sam
 
 SIDE, FRAMES = 128, 10
 TOKENS = (SIDE // 16) ** 2
@@ -37,7 +40,7 @@ def frame(index: int) -> ClipFrame:
 
 
 def predictor(share: float) -> VideoPredictor:
-    return build_predictor(image_size=SIDE, speedups=Speedups(memory_share=share))
+    return small_sam(SIDE, memory_share=share)
 
 
 def track(engine: VideoPredictor, bank: MemoryBank, frames: range) -> Logits:
@@ -78,10 +81,3 @@ def test_old_maps_shrink_and_the_newest_does_not() -> None:
     assert newest is not None and older is not None
     assert SALIENT not in newest.state
     assert older.state[SALIENT].shape == (2, TOKENS // 4)
-
-
-def test_masks_stay_what_they_were() -> None:
-    exact = track(predictor(1.0), MemoryBank("a"), range(1, FRAMES))[-1] > 0
-    chosen = track(predictor(0.1), MemoryBank("b"), range(1, FRAMES))[-1] > 0
-    assert exact.sum() > 50
-    assert (exact & chosen).sum() / (exact | chosen).sum() > 0.9

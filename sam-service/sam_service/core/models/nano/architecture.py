@@ -1,254 +1,250 @@
-"""The embedded default model: SAM 2.1's own video network at small widths, with a convolutional image encoder.
+"""The embedded network: an image encoder, a memory that is matched cell by cell, and one decoder for prompts and tracking.
 
-Prompt encoder, memory attention and memory encoder are those of `transformers.Sam2VideoModel`. The Hiera encoder is
-replaced by `NanoEncoder`, and the mask decoder extended by hints in `NanoMaskDecoder`; both answer at the
-library's interfaces. Everything that depends on the image size is derived from it here, so one set of weights runs at
-any multiple of 32 pixels.
+A frame is encoded once, for all objects. What one object leaves on a frame (`memory_of`) are the frame's matching keys and, in
+each cell, what the object's mask was like there. On a later frame each cell looks for cells like it on the prompted frames
+and, nearby, on the last ones, and reads what they hold (`readout`). The decoder draws the mask from the frame's features, the
+prompts, earlier logits on the same frame, and the readout; all may be absent.
+
+B: objects. H, W: the input's sides, multiples of 32. Strides are named by number: h16 = H / 16.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from transformers import Sam2VideoConfig, Sam2VideoModel
-from transformers.models.sam2_video.modeling_sam2_video import (
-    Sam2VideoMaskDecoder,
-    Sam2VideoPositionEmbeddingSine,
-    Sam2VideoVisionEncoderOutput,
-)
+from torch.nn import functional as F
 
-from sam_service.core.device import cpu_has_bfloat16
+from sam_service.core.models.nano.encoder import TAP_WIDTHS, Encoder
+from sam_service.core.models.nano.prompt_maps import Prompts, map_channels, prompt_maps
 
-ARCHITECTURE = "nano-2"
-HIDDEN = 128
-MEMORY_WIDTH = 64  # fixed by the library's memory attention
-STRIDES = (4, 8, 16)
-STEM_WIDTH = 32
-STAGE_WIDTHS = (64, 128, 256, 256)  # at strides 4, 8, 16 and 32
-STAGE_DEPTHS = (2, 3, 4, 2)
-STAGE_KERNELS = (3, 3, 3, 5)
-HINTS = 4  # the carried mask, the mask prompt, and what looks like the object on the prompted frame and the one before
-HINT_WIDTH = 32
-LOGIT_UNIT = 8.0  # logits that count as one in a hint
+WIDTH16, WIDTH8, WIDTH4 = 128, 64, 32
+KEY16, KEY8 = 64, 32
+VALUE = 64
+SLOT16, SLOT8 = VALUE + 2, 4 + 1  # what is read at strides 16 (values, similarity, whether any) and 8 (mask, similarity)
+KEPT_PROMPTED, KEPT_RECENT = (4, 2), (5, 1)  # memories that are read, at strides 16 and 8
+FAR = 8  # frames: older memories are searched no wider
+BLOCK = 208  # cells matched at a time, so that their scores stay in the processor's cache; training takes all at once
+ARCHITECTURE = "nano-3"
+ABSENT_LOGIT = -6.0
 
 
-def nano_config(image_size: int) -> Sam2VideoConfig:
-    """The library's configuration for square frames of `image_size` pixels, a multiple of 32."""
-    if image_size <= 0 or image_size % 32:
-        raise ValueError(f"image_size must be a positive multiple of 32, not {image_size}")
-    feature_sizes = [[image_size // stride] * 2 for stride in STRIDES]
-    # The library builds its Hiera encoder before `build_nano` replaces it: the smallest that it accepts.
-    backbone = {
-        "hidden_size": 8,
-        "num_attention_heads": 1,
-        "blocks_per_stage": [1, 1, 1, 1],
-        "embed_dim_per_stage": [8, 16, 32, 64],
-        "num_attention_heads_per_stage": [1, 1, 1, 1],
-        "window_size_per_stage": [8, 4, 8, 4],
-        "global_attention_blocks": [],
-        "image_size": [image_size, image_size],
-    }
-    return Sam2VideoConfig(
-        vision_config={
-            "model_type": "sam2_vision_model",
-            "backbone_config": {"model_type": "sam2_hiera_det_model", **backbone},
-            "backbone_channel_list": [64, 32, 16, 8],
-            "backbone_feature_sizes": feature_sizes,
-            "fpn_hidden_size": HIDDEN,
-        },
-        prompt_encoder_config={"hidden_size": HIDDEN, "image_size": image_size},
-        mask_decoder_config={
-            "hidden_size": HIDDEN,
-            "mlp_dim": 512,
-            "iou_head_hidden_dim": HIDDEN,
-            "dynamic_multimask_via_stability": False,
-        },
-        image_size=image_size,
-        multimask_output_in_sam=False,
-        multimask_output_for_tracking=False,
-        **_memory_config(image_size // STRIDES[-1]),
-    )
+class Features(NamedTuple):
+    """What the encoder says of frames: maps p (b, width, h, w) for the decoder and unit keys k (b, key, h, w) for matching."""
+
+    p4: Tensor
+    p8: Tensor
+    p16: Tensor
+    k8: Tensor
+    k16: Tensor
 
 
-def _memory_config(grid: int) -> dict[str, Any]:
-    """Widths of the memory attention and the memory encoder over a `grid` x `grid` feature map."""
-    return {
-        "memory_attention_hidden_size": HIDDEN,
-        "memory_attention_num_layers": 2,
-        "memory_attention_feed_forward_hidden_size": 512,
-        "memory_attention_dropout": 0.0,
-        "memory_attention_rope_dropout": 0.0,
-        "memory_attention_rope_feat_sizes": [grid, grid],
-        "memory_encoder_hidden_size": HIDDEN,
-        "memory_encoder_output_channels": MEMORY_WIDTH,
-        "mask_downsampler_embed_dim": HIDDEN,
-        "memory_fuser_embed_dim": HIDDEN,
-        "memory_fuser_intermediate_dim": 256,
-    }
+class Memory(NamedTuple):
+    """What one object leaves on one frame: the frame's keys and the object's values, all (1, channels, h, w), float16."""
+
+    k16: Tensor
+    v16: Tensor
+    k8: Tensor
+    v8: Tensor
 
 
-def build_nano(image_size: int) -> Sam2VideoModel:
-    """An untrained nano model for square frames of `image_size` pixels, in evaluation mode."""
-    model: Sam2VideoModel = Sam2VideoModel(nano_config(image_size))
-    model.vision_encoder = NanoEncoder()
-    model.mask_decoder = NanoMaskDecoder(model.config.mask_decoder_config)
-    # One positional frequency table for prompts and image, as in Meta's model; the library draws two.
-    frequencies = model.prompt_encoder.shared_embedding.positional_embedding
-    model.shared_image_embedding.positional_embedding.copy_(frequencies)
-    model.train(False)
-    return model
+class Past(NamedTuple):
+    """A memory, whether it was prompted (or a recent tracked one), and how many frames away it is."""
+
+    memory: Memory
+    prompted: bool
+    distance: int
 
 
-def fold_norms(model: Sam2VideoModel) -> None:
-    """Merge the encoder's normalisation into its convolutions, for inference; the answers change by rounding only.
+class Readout(NamedTuple):
+    """What the memories say of a frame: (b, 2 x SLOT16, h16, w16) and (b, 2 x SLOT8, h8, w8), prompted before recent."""
 
-    Afterwards the model's state no longer has the checkpoint's keys: load first, fold then.
-    """
-    for module in list(model.vision_encoder.modules()):
-        layers = list(module.named_children())
-        for (name, layer), (norm_name, norm) in zip(layers, layers[1:], strict=False):
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(layer, norm))
-                setattr(module, norm_name, nn.Identity())
+    at16: Tensor
+    at8: Tensor
 
 
-def use_bfloat16(model: Sam2VideoModel, device: torch.device) -> None:
-    """Let the image encoder compute in bfloat16 on a CPU that has it (AVX-512 BF16), as it did in training; elsewhere nothing.
+class Answer(NamedTuple):
+    """logits (B, 1, H / 4, W / 4); coarse: the same at stride 16; iou, presence: logits (B,)."""
 
-    Without such instructions bfloat16 is emulated, hundreds of times slower. Load and fold first.
-    """
-    encoder: nn.Module = model.vision_encoder
-    if device.type == "cpu" and cpu_has_bfloat16():
-        encoder.to(torch.bfloat16)
-        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # known to torch, not to its stubs
+    logits: Tensor
+    coarse: Tensor
+    iou: Tensor
+    presence: Tensor
 
 
-class NanoBlock(nn.Module):
-    """A residual block: depthwise convolution, then a pointwise pair twice as wide in between."""
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity, the first one dilated."""
 
-    def __init__(self, width: int, kernel: int) -> None:
+    def __init__(self, width: int, dilation: int = 1, *, normalised: bool = True) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
-        self.spatial_norm = nn.BatchNorm2d(width)
-        self.widen = nn.Conv2d(width, 2 * width, 1, bias=False)
-        self.widen_norm = nn.BatchNorm2d(2 * width)
-        self.narrow = nn.Conv2d(2 * width, width, 1, bias=False)
-        self.narrow_norm = nn.BatchNorm2d(width)
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.norm = nn.GroupNorm(8, width) if normalised else nn.Identity()
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=0.3 / math.sqrt(9 * width))
+        assert self.second.bias is not None
+        nn.init.zeros_(self.second.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, width, H, W) -> the same shape."""
-        hidden = self.spatial_norm(self.spatial(features))
-        hidden = functional.relu(self.widen_norm(self.widen(hidden)))
-        residual: Tensor = self.narrow_norm(self.narrow(hidden))
-        return features + residual
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> the same shape."""
+        residual: Tensor = self.second(F.relu(self.norm(self.first(F.relu(x)))))
+        return x + residual
 
 
-def _downsample(width_in: int, width_out: int) -> nn.Sequential:
-    """Half the resolution: a strided 3x3 convolution, normalised, rectified."""
-    convolution = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width_out), nn.ReLU())
-
-
-class NanoMaskDecoder(Sam2VideoMaskDecoder):
-    """The library's decoder with hints: maps at the masks' resolution that say where the object may be.
-
-    The few channels of a narrow decoder lose an outline between stride 16 and stride 4. So a mask prompt is read back from
-    its embedding by one linear layer, and all hints go in twice: embedded beside the image, for the decoder to weigh, and
-    into a small head that draws the outline anew from hints, fine features and the decoder's own masks.
-    """
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        width = config.hidden_size
-        self.prompt_readout = nn.ConvTranspose2d(width, 1, kernel_size=4, stride=4)
-        self.hint_embed = nn.Sequential(nn.Conv2d(HINTS, HINT_WIDTH, 4, stride=4), nn.ReLU(), nn.Conv2d(HINT_WIDTH, width, 1))
-        self.outline = nn.Sequential(
-            nn.Conv2d(width // 8 + 1 + HINTS, HINT_WIDTH, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(HINT_WIDTH, HINT_WIDTH, 3, padding=2, dilation=2),
-            nn.ReLU(),
-            nn.Conv2d(HINT_WIDTH, 1, 3, padding=1),
-        )
-
-    def forward(
-        self,
-        image_embeddings: Tensor,
-        image_positional_embeddings: Tensor,
-        sparse_prompt_embeddings: Tensor,
-        dense_prompt_embeddings: Tensor,
-        multimask_output: bool,
-        high_resolution_features: list[Tensor],
-        *args: Any,
-        hints: Tensor | None = None,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As the library's: masks (B, P, M, 4h, 4w), IoU (B, P, M), tokens (B, P, M, C), object score (B, P, 1).
-
-        hints: (B, HINTS, 4h, 4w), about -1 to 1, zero where there is none.
-        """
-        fine = high_resolution_features[0]
-        if hints is None:
-            hints = fine.new_zeros(len(fine), HINTS, *fine.shape[-2:])
-        masks, iou, tokens, score = super().forward(
-            image_embeddings + self.hint_embed(hints),
-            image_positional_embeddings,
-            sparse_prompt_embeddings,
-            dense_prompt_embeddings,
-            multimask_output,
-            high_resolution_features,
-            *args,
-            **kwargs,
-        )
-        masks = masks + self.prompt_readout(dense_prompt_embeddings)[:, None]
-        seen = (masks[:, 0, :1].float() / LOGIT_UNIT).clamp(-2, 2)
-        redrawn = self.outline(torch.cat([fine, seen.to(fine.dtype), hints.to(fine.dtype)], 1))
-        return masks + redrawn[:, None], iou, tokens, score
-
-
-class NanoEncoder(nn.Module):
-    """A convolutional pyramid with a top-down neck, in the place of the library's vision encoder."""
+class Network(nn.Module):
+    """See the module's description. Computes in its weights' precision; matching is always float32."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _downsample(3, STEM_WIDTH)
-        inputs = (STEM_WIDTH, *STAGE_WIDTHS[:-1])
-        self.stages = nn.ModuleList(
-            nn.Sequential(_downsample(width_in, width), *(NanoBlock(width, kernel) for _ in range(depth)))
-            for width_in, width, depth, kernel in zip(inputs, STAGE_WIDTHS, STAGE_DEPTHS, STAGE_KERNELS, strict=True)
-        )
-        self.laterals = nn.ModuleList(nn.Conv2d(width, HIDDEN, 1) for width in STAGE_WIDTHS)
-        self.position_encoding = Sam2VideoPositionEmbeddingSine(num_position_features=HIDDEN // 2, normalize=True)
-        self._position_cache: dict[tuple[int, int, torch.device, torch.dtype], Tensor] = {}
+        self.encoder = Encoder()
+        c4, c8, c16, c32 = TAP_WIDTHS
+        self.in32, self.in16 = nn.Conv2d(c32, WIDTH16, 1), nn.Conv2d(c16, WIDTH16, 1)
+        self.in8, self.in4 = nn.Conv2d(c8, WIDTH8, 1), nn.Conv2d(c4, WIDTH4, 1)
+        self.top = Residual(WIDTH16)
+        self.down8, self.down4 = nn.Conv2d(WIDTH16, WIDTH8, 1), nn.Conv2d(WIDTH8, WIDTH4, 1)
+        self.key16, self.key8 = nn.Conv2d(WIDTH16, KEY16, 1), nn.Conv2d(WIDTH8, KEY8, 1)
+        self.value_in, self.value_mid = nn.Conv2d(16 + 1 + WIDTH16, 96, 1), Residual(96)
+        self.value_out = nn.Conv2d(96, VALUE, 1)
+        # Logarithms of how sharply cells are matched (prompted and recent at stride 16, the same at stride 8), and of how far
+        # recent memories are searched, in cells (strides 16 and 8).
+        self.sharp = nn.Parameter(torch.full((4,), math.log(16.0)))
+        self.reach = nn.Parameter(torch.full((2,), math.log(6.0)))
+        self.maps16 = nn.Conv2d(map_channels(16) + 2 * SLOT16, WIDTH16, 3, padding=1)
+        self.maps8 = nn.Conv2d(map_channels(8) + 2 * SLOT8, WIDTH8, 3, padding=1)
+        self.maps4 = nn.Conv2d(map_channels(4) + 2, WIDTH4, 3, padding=1)
+        self.blocks16 = nn.Sequential(Residual(WIDTH16), Residual(WIDTH16, 2), Residual(WIDTH16, 3))
+        self.context = nn.Linear(2 * WIDTH16, WIDTH16)
+        self.to8, self.to4 = nn.Conv2d(WIDTH16, WIDTH8, 1), nn.Conv2d(WIDTH8, WIDTH4, 1)
+        self.blocks8 = nn.Sequential(Residual(WIDTH8, normalised=False), Residual(WIDTH8, 2, normalised=False))
+        self.blocks4 = nn.Sequential(Residual(WIDTH4, normalised=False))
+        self.coarse, self.fine = nn.Conv2d(WIDTH16, 1, 1), nn.Conv2d(WIDTH4, 1, 3, padding=1)
+        self.judge = nn.Sequential(nn.Linear(3 * WIDTH16 + 8, 96), nn.ReLU(), nn.Linear(96, 2))
 
-    def _positions(self, level: Tensor) -> Tensor:
-        """Sine positions (B, HIDDEN, H, W) of one level (B, HIDDEN, H, W); computed once for each size."""
-        key = (level.shape[-2], level.shape[-1], level.device, level.dtype)
-        if key not in self._position_cache:
-            self._position_cache[key] = self.position_encoding(level[:1].shape, level.device, level.dtype)
-        return self._position_cache[key].expand(level.shape[0], -1, -1, -1)
+    def encode(self, pixels: Tensor) -> Features:
+        """pixels: (b, 3, H, W) RGB as (x - 127) / 128."""
+        c4, c8, c16, c32 = self.encoder(pixels.to(self.in4.weight.dtype))
+        x16 = self.in16(c16)
+        p16 = self.top(x16 + _resized(self.in32(c32), x16))
+        x8 = self.in8(c8)
+        p8 = x8 + _resized(self.down8(p16), x8)
+        x4 = self.in4(c4)
+        p4 = x4 + _resized(self.down4(p8), x4)
+        k8, k16 = F.normalize(self.key8(p8).float(), dim=1), F.normalize(self.key16(p16).float(), dim=1)
+        return Features(p4, p8, p16, k8, k16)
 
-    def forward(self, pixel_values: Tensor, **_: Any) -> Sam2VideoVisionEncoderOutput:
-        """(B, 3, S, S) normalised RGB -> maps (B, HIDDEN, S / stride, S / stride) for each of STRIDES; as
-        bfloat16 where the encoder was made quick."""
-        dtype = next(self.parameters()).dtype
-        features = self.stem(pixel_values.to(dtype))
-        pyramid = []
-        for stage in self.stages:
-            features = stage(features)
-            pyramid.append(features)
-        merged = self.laterals[-1](pyramid[-1])
-        levels: list[Tensor] = []
-        for lateral, fine in zip(list(self.laterals)[-2::-1], pyramid[-2::-1], strict=True):
-            coarse = functional.interpolate(merged, size=fine.shape[-2:], mode="bilinear", align_corners=False)
-            merged = lateral(fine) + coarse
-            levels.insert(0, merged if dtype is torch.bfloat16 else merged.to(pixel_values.dtype))
-        positions = [self._positions(level) for level in levels]
-        return Sam2VideoVisionEncoderOutput(
-            last_hidden_state=levels[-1].permute(0, 2, 3, 1),
-            fpn_hidden_states=tuple(levels),  # type: ignore[arg-type]  # the library's annotation says one tensor
-            fpn_position_encoding=tuple(positions),  # type: ignore[arg-type]
-        )
+    def memory_of(self, features: Features, logits: Tensor) -> Memory:
+        """What B objects with masks of logits (B, 1, H / 4, W / 4) leave on their frames, or on one frame."""
+        mask = logits.float().sigmoid()
+        cells = F.pixel_unshuffle(mask, 4)
+        p16 = features.p16.expand(len(cells), -1, -1, -1)
+        x = self.value_in(torch.cat([cells, cells.mean(1, keepdim=True), p16.float()], 1).to(self.in4.weight.dtype))
+        value = self.value_out(F.relu(self.value_mid(x)))
+        return Memory(features.k16, value.float(), features.k8, F.pixel_unshuffle(mask, 2))
+
+    def readout(self, features: Features, memories: Sequence[Past]) -> Readout:
+        """Match a frame with an object's memories: those prompted anywhere, the nearest recent ones only nearby."""
+        at16, at8 = [], []
+        for slot, prompted in enumerate((True, False)):
+            found = sorted((past for past in memories if past.prompted == prompted), key=lambda past: past.distance)
+            kept16, kept8 = (found[:kept] for kept in (KEPT_PROMPTED if prompted else KEPT_RECENT))
+            near16, near8 = (None, None) if prompted else (self.reach[0], self.reach[1])
+            entries16 = [(past.memory.k16, past.memory.v16, past.distance) for past in kept16]
+            entries8 = [(past.memory.k8, past.memory.v8, past.distance) for past in kept8]
+            read16 = _read(features.k16, entries16, VALUE, self.sharp[slot], near16)
+            at16 += [read16, torch.full_like(read16[:, :1], float(bool(found)))]
+            at8.append(_read(features.k8, entries8, 4, self.sharp[2 + slot], near8))
+        return Readout(torch.cat(at16, 1), torch.cat(at8, 1))
+
+    def decode(
+        self, features: Features, prompts: Prompts | None, earlier: Tensor | None, readout: Readout | None
+    ) -> Answer:
+        """Draw the masks of B objects on one frame, or of one object on each of B frames.
+
+        earlier: (B, 1, H / 4, W / 4) logits of an earlier answer on the frame, which the prompts correct; a row of NaN is none.
+        """
+        counts = [len(features.p16)]
+        counts += [len(given) for given in (earlier, None if readout is None else readout.at16) if given is not None]
+        counts += [] if prompts is None else [len(prompts.points)]
+        m16, m8, m4 = prompt_maps(features.k16, features.k8, features.p4.shape[-2:], max(counts), prompts, earlier)
+        if readout is None:
+            r16, r8 = (m.new_zeros(len(m), 2 * slot, *m.shape[-2:]) for m, slot in ((m16, SLOT16), (m8, SLOT8)))
+        else:
+            r16, r8 = readout
+        carried = torch.stack([r8[:, :4].mean(1), r8[:, SLOT8:-1].mean(1)], 1)
+        x = features.p16 + self.maps16(self._input(m16, r16))
+        x = self.blocks16[0](x)
+        pooled = torch.cat([x.float().mean((2, 3)), x.float().amax((2, 3))], 1)
+        x = x + self.context(pooled.to(x.dtype))[:, :, None, None]
+        x = F.relu(self.blocks16[2](self.blocks16[1](x)))
+        coarse = self.coarse(x).float()
+        y = features.p8 + _resized(self.to8(x), features.p8) + self.maps8(self._input(m8, r8))
+        y = F.relu(self.blocks8(y))
+        carried = F.interpolate(carried, size=m4.shape[-2:], mode="bilinear", align_corners=False)
+        z = features.p4 + _resized(self.to4(y), features.p4) + self.maps4(self._input(m4, carried))
+        logits = self.fine(F.relu(self.blocks4(z))).float() + _resized(coarse, features.p4)
+        iou, presence = self._judge(x.float(), logits.detach(), r16.detach())
+        return Answer(logits, coarse, iou, presence)
+
+    def _input(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, 1).to(self.in4.weight.dtype, memory_format=torch.channels_last)
+
+    def _judge(self, x: Tensor, logits: Tensor, r16: Tensor) -> tuple[Tensor, Tensor]:
+        """Rate masks by the features (B, WIDTH16, h16, w16) inside them and how sure they are: logits of IoU and presence."""
+        mask = logits.sigmoid()
+        low = F.avg_pool2d(mask, 4)
+        area, whole = low.sum((2, 3)) + 1e-3, (1, 2, 3)
+        sure = ((mask - 0.5).abs() * mask).sum(whole) / (mask.sum(whole) + 1e-3)
+        share, hard = mask.mean(whole).sqrt(), (logits > 0).float().mean(whole).sqrt()
+        alike = [(r16[:, at] * low[:, 0]).sum((1, 2)) / area[:, 0] for at in (VALUE, SLOT16 + VALUE)]
+        have = [r16[:, at].amax((1, 2)) for at in (VALUE + 1, SLOT16 + VALUE + 1)]
+        extra = torch.stack([sure, share, mask.amax(whole), hard, *alike, *have], 1)
+        inside = (x * low).sum((2, 3)) / area
+        judged = self.judge(torch.cat([inside, x.mean((2, 3)), x.amax((2, 3)), extra], 1).to(self.in4.weight.dtype)).float()
+        return judged[:, 0], judged[:, 1]
+
+
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _read(
+    query: Tensor, memories: Sequence[tuple[Tensor, Tensor, int]], channels: int, sharp: Tensor, reach: Tensor | None
+) -> Tensor:
+    """Each cell's softmax-weighted sum of the values of cells like it, and the similarity of the most similar one.
+
+    query: (b, C, h, w) unit keys; memories: keys, values (b, channels, h, w) and distance in frames. reach: in cells, how far
+    the search goes for a memory one frame away; None is anywhere. -> (b, channels + 1, h, w), zero without memories.
+    """
+    b, _, h, w = query.shape
+    if not memories:
+        return query.new_zeros(b, channels + 1, h, w)
+    with torch.autocast(query.device.type, enabled=False):
+        sharpness = sharp.float().exp()
+        q = query.float().flatten(2).transpose(1, 2) * sharpness
+        k = torch.cat([keys.flatten(2).float() for keys, _, _ in memories], 2)
+        v = torch.cat([values.flatten(2).float() for _, values, _ in memories], 2)
+        if reach is not None:
+            near = [1 / (reach.float().exp().square() * math.sqrt(min(max(far, 1), FAR))) for _, _, far in memories]
+            here, there = _places(h, w, query.device)
+            q = torch.cat([q, here.expand(b, -1, -1)], 2)
+            k = torch.cat([k, torch.cat([there * one for one in near], 1).expand(b, -1, -1)], 1)
+        block = h * w if torch.is_grad_enabled() else BLOCK
+        found = []
+        for row, start in itertools.product(range(b), range(0, h * w, block)):
+            scores = q[row, start : start + block] @ k[row]
+            best = scores.detach().amax(1, keepdim=True) / sharpness.detach()
+            found.append(torch.cat([F.linear(scores.softmax(1), v[row]), best], 1))
+    return torch.cat(found).reshape(b, h * w, channels + 1).transpose(1, 2).reshape(b, channels + 1, h, w)
+
+
+@functools.lru_cache(maxsize=16)
+def _places(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Numbers for each cell of a grid, (h w, 4) and (4, h w): their product is minus half the squared distance, in cells."""
+    ys, xs = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
+    y, x = ys.flatten() - (h - 1) / 2, xs.flatten() - (w - 1) / 2
+    half, ones = -(y.square() + x.square()) / 2, torch.ones_like(y)
+    return torch.stack([y, x, half, ones], 1), torch.stack([y, x, ones, half])

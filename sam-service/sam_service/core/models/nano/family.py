@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import Sam2VideoModel
-
 from sam_service.core.models.checkpoints import locate, read_folder, read_shapes, require_shapes, shapes_of, unavailable
 from sam_service.core.models.family import Checkpoint, NetworkInfo
 from sam_service.core.models.hub import CONFIG_FILE, WEIGHTS_FILE, sha256_of
-from sam_service.core.models.nano.architecture import ARCHITECTURE, build_nano, fold_norms
+from sam_service.core.models.nano.architecture import ARCHITECTURE, Network
 from sam_service.core.models.nano.network import NanoNetwork
 from sam_service.core.models.nano.sizes import SIZES
-from sam_service.core.models.sam.resizing import count_parameters
 from sam_service.core.models.sizes import ModelSize
 from sam_service.errors import InvalidInput
 
@@ -29,14 +26,15 @@ class NanoFamily:
         if place.is_file():
             raise unavailable(spec, f"{place.name} is a file; {size} is read from a folder with {CONFIG_FILE} and "
                                     f"{WEIGHTS_FILE}")
-        model, side = _load_folder(spec, place, image_size)
-        model.train(False).requires_grad_(False)
-        return NanoNetwork(model, NetworkInfo(size, side, source, count_parameters(model)))
+        network, usual = _load_folder(spec, place)
+        side = image_size or usual
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        return NanoNetwork(network, NetworkInfo(size, side, source, parameters), side)
 
     def check_folder(self, size: str, folder: Path) -> None:
         """See `Family.check_folder`."""
         shapes, _ = read_shapes(SIZES[size], folder)
-        require_shapes(SIZES[size], folder, shapes, shapes_of(build_nano(SIZES[size].image_size).state_dict()))
+        require_shapes(SIZES[size], folder, shapes, shapes_of(Network().state_dict()))
 
     def check_image_size(self, image_size: int) -> None:
         """See `Family.check_image_size`."""
@@ -48,7 +46,8 @@ class NanoFamily:
 FAMILY = NanoFamily()
 
 
-def _load_folder(size: ModelSize, folder: Path, image_size: int | None) -> tuple[Sam2VideoModel, int]:
+def _load_folder(size: ModelSize, folder: Path) -> tuple[Network, int]:
+    """The network of a folder, and the side of its usual input."""
     state, config = read_folder(size, folder)
     if "sha256" not in config:
         raise unavailable(size, f"{CONFIG_FILE} is not nano's: it has no sha256")
@@ -58,9 +57,8 @@ def _load_folder(size: ModelSize, folder: Path, image_size: int | None) -> tuple
     digest = sha256_of(folder / WEIGHTS_FILE)
     if digest != config["sha256"]:
         raise unavailable(size, f"{WEIGHTS_FILE} is damaged: sha256 is {digest}, not {config['sha256']}")
-    side = image_size or int(config["image_size"])
-    model = build_nano(side)
-    require_shapes(size, folder, shapes_of(state), shapes_of(model.state_dict()))
-    model.load_state_dict({name: value.float() for name, value in state.items()})
-    fold_norms(model)
-    return model, side
+    network = Network()
+    require_shapes(size, folder, shapes_of(state), shapes_of(network.state_dict()))
+    network.load_state_dict({name: value.float() for name, value in state.items()})
+    network.train(False).requires_grad_(False)
+    return network, int(config["image_size"])

@@ -1,134 +1,151 @@
-"""The embedded model as a network of the engine: a network of SAM 2's kind that is given hints beside its memory."""
+"""The embedded model as a network of the engine."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-from transformers import Sam2VideoModel
+from torch import Tensor, nn
 
-from sam_service.core.device import DevicePolicy
+from sam_service.core.device import DevicePolicy, cpu_has_bfloat16
 from sam_service.core.features import Features
-from sam_service.core.frames import Crop, Floats, Image, Window
+from sam_service.core.frames import Image, resized
 from sam_service.core.memory.bank import FrameMemory
-from sam_service.core.memory.selection import Selection
-from sam_service.core.models.family import Reads, Step
-from sam_service.core.models.nano.appearance import fit
-from sam_service.core.models.nano.architecture import build_nano, use_bfloat16
-from sam_service.core.models.nano.corrections import within
-from sam_service.core.models.nano.grabcut import SIDE
-from sam_service.core.models.nano.hints import APPEARANCE, COLOUR, PIXELS, Hints, View, choose, pixels_of, refine_crop
-from sam_service.core.models.nano.motion import reference_frames
-from sam_service.core.models.nano.specks import without_specks
-from sam_service.core.models.nano.zoom import cut_out, paste, window_around
-from sam_service.core.models.sam.network import LOGIT_CLAMP, Decoded, SamNetwork
-from sam_service.core.models.sam.resizing import share_weights
-from sam_service.core.prompts import PointPrompt
-from sam_service.core.speedups import Speedups
+from sam_service.core.memory.selection import MemoryLayout, Selection
+from sam_service.core.models.family import NetworkInfo, Step, Tracked
+from sam_service.core.models.nano import architecture
+from sam_service.core.models.nano.architecture import ABSENT_LOGIT, KEPT_RECENT, Memory, Past
+from sam_service.core.models.nano.input_size import input_size
+from sam_service.core.models.nano.prompt_maps import LOGIT_LIMIT, Prompts
+from sam_service.core.prompts import MaskPrompt, PointPrompt, Prompt
+from sam_service.core.speedups import Speedups, speed_up_encoder
+
+logger = logging.getLogger(__name__)
+
+KEY_UNIT = 127.0  # keys are kept as whole numbers of this part of one
+KEYS, VALUES = ("k16", "k8"), ("v16", "v8")
 
 
-class NanoNetwork(SamNetwork):
-    """Answers to points and boxes come from guesses that are decoded and refined; tracked frames get hints."""
+class NanoNetwork:
+    """See `Network`. image_size: the input has about as many pixels as a square of that side, in the frame's aspect."""
 
-    def _set_up(self, policy: DevicePolicy, speedups: Speedups) -> None:
-        super()._set_up(policy, speedups)
-        self._hints = Hints(self.device)
-        self._view: View | None = None
+    layout = MemoryLayout(tracked=KEPT_RECENT[0], pointers=1)
 
-    def lower_precision(self, device: torch.device) -> None:
-        """Let the image encoder compute in bfloat16 where the CPU has it."""
-        use_bfloat16(self.model, device)
+    def __init__(self, network: architecture.Network, info: NetworkInfo, image_size: int) -> None:
+        """network: on the CPU, in float32, without gradients. `prepare` comes before any other use."""
+        self.info = info
+        self.image_size = image_size
+        self._network = network
+        self._device = torch.device("cpu")
+
+    def prepare(self, policy: DevicePolicy, speedups: Speedups) -> bool:
+        """See `Network.prepare`. Convolutions compute in bfloat16 where the CPU has it, as they did in training."""
+        if speedups.memory_share < 1:
+            logger.warning("SAM2_MEMORY_SHARE changes nothing: the embedded model reads a few memories, and those whole")
+        self._device = policy.device
+        network: nn.Module = self._network.to(policy.device)
+        if policy.device.type == "cpu" and cpu_has_bfloat16():
+            for layer in network.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear | nn.GroupNorm):
+                    layer.to(torch.bfloat16)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it, its stubs have not
+        return speed_up_encoder(self._network.encoder, policy.device, speedups)
+
+    def at(self, image_size: int) -> NanoNetwork:
+        """See `Network.at`."""
+        other = NanoNetwork(self._network, self.info, image_size)
+        other._device = self._device
+        return other
 
     def resize(self, image: Image, image_size: int) -> Image:
-        """Squash an (H, W, 3) uint8 RGB picture to (S, S, 3), by averaging areas where it gets smaller."""
-        method = cv2.INTER_AREA if min(image.shape[:2]) >= image_size else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(image, (image_size, image_size), interpolation=method), np.uint8)
-
-    def resized_model(self, image_size: int) -> Sam2VideoModel:
-        """The model at another input size, sharing all weights."""
-        return share_weights(self.model, build_nano(image_size))
-
-    def reference_frames(self, index: int) -> Sequence[int]:
-        """A frame that shows what moves with a prompted object."""
-        return reference_frames(index)
-
-    def reads(self, *, prompted: bool) -> Reads:
-        """Prompts are refined in the frame's own pixels, and masks are warped from the neighbouring frame."""
-        return Reads(whole=prompted, neighbour=not prompted)
-
-    def interpolated(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the object looks like still holds, too."""
-        return super().interpolated(state) | {APPEARANCE: state[APPEARANCE]}
+        """See `Network.resize`: (H, W, 3) -> (h, w, 3), about image_size x image_size pixels in the picture's aspect."""
+        rows, columns = input_size(image.shape[0], image.shape[1], image_size)
+        return resized(image, columns, rows)
 
     def encode(self, pixels: Image) -> Features:
         """See `Network.encode`."""
-        normalised = self.normalised(pixels)
-        return self.features_of(pixels, normalised) | {
-            PIXELS: torch.from_numpy(pixels), COLOUR: F.avg_pool2d(normalised, 4)}
+        image = torch.from_numpy(pixels).to(self._device).permute(2, 0, 1)[None].float()
+        found = self._network.encode(((image - 127) / 128).contiguous(memory_format=torch.channels_last))
+        maps = {name: level.contiguous() for name, level in found._asdict().items() if name not in KEYS}
+        return maps | {name: (getattr(found, name) * KEY_UNIT).round().to(torch.int8).contiguous() for name in KEYS}
 
-    def tracking_inputs(self, step: Step, selections: Sequence[Selection]) -> dict[str, Tensor]:
-        """Hints."""
-        return {"hints": self._hints.of_tracking(self._view_of(step), selections)}
+    def answer(self, step: Step, prompt: Prompt, earlier: FrameMemory | None, selection: Selection | None) -> FrameMemory:
+        """See `Network.answer`. A mask is its own answer. A box, or a prompt that starts over, says where the object is
+        without the memory; anything else corrects the earlier answer on the frame."""
+        features = _features(step.features)
+        if isinstance(prompt, MaskPrompt):
+            there = bool(prompt.mask.any())
+            share = resized(prompt.mask.astype(np.float32), features.p4.shape[-1], features.p4.shape[-2])
+            if there and share.max() <= 0.5:  # smaller than a cell, and yet there
+                share = share * (0.75 / share.max())
+            logits = torch.from_numpy(share).to(self._device).clamp(4.5e-5, 1 - 4.5e-5).logit()[None, None]
+            return self._memory(step, features, logits, iou=1.0, presence=LOGIT_LIMIT if there else -LOGIT_LIMIT)
+        before = readout = None
+        if earlier is not None and not prompt.fresh and not prompt.boxed and bool((earlier.logits > 0).any()):
+            before = earlier.logits.to(self._device)[None, None]
+            readout = None if selection is None else self._network.readout(features, _pasts(selection, self._device))
+        decoded = self._network.decode(features, self._prompts(step, prompt), before, readout)
+        return self._memory(step, features, decoded.logits, float(decoded.iou.sigmoid()), float(decoded.presence))
 
-    def clean(self, decoded: Decoded) -> Decoded:
-        """Without specks."""
-        return replace(decoded, logits=without_specks(decoded.logits))
+    def track(self, step: Step, selections: Sequence[Selection]) -> list[Tracked]:
+        """See `Network.track`."""
+        features = _features(step.features)
+        found = []
+        for selection in selections:
+            readout = self._network.readout(features, _pasts(selection, self._device))
+            decoded = self._network.decode(features, None, None, readout)
+            logits = decoded.logits if float(decoded.presence) > 0 else decoded.logits.clamp(max=ABSENT_LOGIT)
+            memory = self._memory(step, features, logits, float(decoded.iou.sigmoid()), float(decoded.presence))
+            found.append(Tracked(memory))
+        return found
 
-    def further_state(self, step: Step, decoded: Decoded) -> list[dict[str, Tensor]]:
-        """What each object looks like."""
-        return [{APPEARANCE: row} for row in fit(self._view_of(step).description, decoded.logits)]
+    def interpolated(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Network.interpolated`: nothing."""
+        return {}
 
-    def decode_points(self, step: Step, image: Tensor, prompt: PointPrompt, earlier: FrameMemory | None, *,
-                      first: bool) -> tuple[Decoded, Crop | None]:
-        """Guesses where nothing was answered yet, or a box says anew where the object is; else a correction."""
-        if earlier is None or prompt.fresh or prompt.boxed or not (earlier.logits > 0).any():
-            return self._decode_guesses(step, image, prompt, first=first)
-        return self._decode_correction(step, image, prompt, earlier)
+    def _prompts(self, step: Step, prompt: PointPrompt) -> Prompts:
+        """A prompt in pixels of the input."""
+        rows, columns = step.features["p4"].shape[-2:]
+        scale = np.array([4 * columns / step.frame.width, 4 * rows / step.frame.height], np.float32)
+        points, labels = prompt.clicks
+        if not len(points):
+            points, labels = np.zeros((1, 2), np.float32), np.full(1, -1, np.int32)
+        box = np.full(4, np.nan, np.float32) if prompt.box is None else prompt.box * np.tile(scale, 2)
+        tensors = (torch.from_numpy(np.asarray(part))[None].to(self._device) for part in (points * scale, labels, box))
+        return Prompts(*tensors)
 
-    def _decode_guesses(self, step: Step, image: Tensor, prompt: PointPrompt, *, first: bool) -> tuple[Decoded, Crop | None]:
-        """Decode first guesses, keep the best, and refine it in a crop around it (`zoom.py`)."""
-        frame, hints = step.frame, self._hints
-        width, height = frame.width, frame.height
-        guesses = hints.guesses(self._view_of(step), prompt, self.image_size // 4)
-        multimask = self.use_multimask(first=first, num_points=len(prompt.labels))
-        decoded = self.decode(step.features, image.expand(len(guesses), -1, -1, -1), self.sparse(step, prompt, len(guesses)),
-                              guesses, multimask=multimask, hints=hints.of_prompt(guesses))
-        best, mixed = choose(guesses, decoded.logits, decoded.iou)
-        decoded, logits = decoded.row(best), mixed[0, 0].float().cpu().numpy()
-        window = window_around(logits, prompt, width, height)
-        if window is None or not bool(decoded.object_score > 0):
-            return replace(decoded, logits=mixed), None
-        crop = Crop(window, refine_crop(frame.crop(window), window.map(prompt, SIDE), cut_out(logits, window, width, height)))
-        return self._with(decoded, paste(logits, crop, width, height)), crop
+    def _memory(self, step: Step, features: architecture.Features, logits: Tensor, iou: float, presence: float) -> FrameMemory:
+        """What the object leaves on the frame: its mask, and what later frames are matched with."""
+        left = self._network.memory_of(features, logits)
+        state = {name: step.features[name] for name in KEYS}
+        state |= {name: getattr(left, name).half().contiguous() for name in VALUES}
+        return FrameMemory(logits=logits[0, 0].float().contiguous(), object_score=presence, iou=iou, state=state)
 
-    def _decode_correction(self, step: Step, image: Tensor, prompt: PointPrompt,
-                           earlier: FrameMemory) -> tuple[Decoded, Crop | None]:
-        """Correct an earlier mask where clicks say so (`corrections.py`); the decoder makes its object pointer and scores."""
-        frame = step.frame
-        width, height = frame.width, frame.height
-        logits, crop = earlier.logits.cpu().numpy(), earlier.crop
-        window = window_around(logits, prompt, width, height)
-        if window is None:
-            answer = within(Window(0, 0, width, height), pixels_of(step.features), prompt, logits, crop, width, height)
-            logits, crop = (logits, crop) if answer is None else (answer, None)
-        elif (answer := within(window, frame.crop(window), prompt, logits, crop, width, height)) is not None:
-            crop = Crop(window, answer)
-            logits = paste(logits, crop, width, height)
-        dense = torch.from_numpy(logits).to(self.device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
-        decoded = self.decode(step.features, image, self.sparse(step, prompt, 1), dense, multimask=False,
-                              hints=self._hints.of_prompt(dense))
-        return self._with(decoded, logits), crop
 
-    def _view_of(self, step: Step) -> View:
-        """What hints on a frame are made from, described once for all that a step asks of it."""
-        if self._view is None or self._view.step is not step:
-            self._view = View.of(step)
-        return self._view
+def _features(stored: Features) -> architecture.Features:
+    """Features as the network takes them."""
+    maps = {name: value.float() / KEY_UNIT if name in KEYS else value.contiguous(memory_format=torch.channels_last)
+            for name, value in stored.items()}
+    return architecture.Features(**maps)
 
-    def _with(self, decoded: Decoded, logits: Floats) -> Decoded:
-        return replace(decoded, logits=torch.from_numpy(logits).to(self.device)[None, None])
+
+def _pasts(selection: Selection, device: torch.device) -> list[Past]:
+    """The memories that a frame sees. A prompted frame that was passed just now is a recent one, too."""
+    way = 1 if selection.reverse else -1
+    pasts = []
+    for at, memory in selection.conditioning.items():
+        pasts.append(Past(_restored(memory, device), True, abs(at - selection.frame_index)))
+        passed = (at - selection.frame_index) * way
+        if 0 < passed <= KEPT_RECENT[0]:
+            pasts.append(pasts[-1]._replace(prompted=False, distance=passed))
+    pasts += [Past(_restored(tracked.memory, device), False, tracked.distance) for tracked in selection.tracked]
+    return pasts
+
+
+def _restored(memory: FrameMemory, device: torch.device) -> Memory:
+    """A stored memory as the network reads it."""
+    scale = {name: KEY_UNIT if name in KEYS else 1.0 for name in Memory._fields}
+    return Memory(**{name: memory.state[name].to(device).float() / by for name, by in scale.items()})
+

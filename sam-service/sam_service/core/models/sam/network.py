@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -25,10 +25,10 @@ from transformers import Sam2VideoModel
 from sam_service.core.cpu.onednn import use_fast_linears
 from sam_service.core.device import DevicePolicy, cast_weights
 from sam_service.core.features import Features
-from sam_service.core.frames import Crop, Image
+from sam_service.core.frames import Image
 from sam_service.core.memory.bank import FrameMemory
 from sam_service.core.memory.selection import MemoryLayout, Selection
-from sam_service.core.models.family import NetworkInfo, Reads, Step, Tracked
+from sam_service.core.models.family import NetworkInfo, Step, Tracked
 from sam_service.core.models.sam.memory_attention import MemoryAttention
 from sam_service.core.models.sam.memory_tokens import MAP, POINTER, MemoryTokens, sine_positions
 from sam_service.core.models.sam.sparse_memory import SparseMemory
@@ -141,20 +141,12 @@ class SamNetwork(ABC):
         """Let the image encoder compute with less work and memory on a CPU."""
         return
 
-    def reference_frames(self, index: int) -> Sequence[int]:
-        """See `Network.reference_frames`: none."""
-        return ()
-
-    def reads(self, *, prompted: bool) -> Reads:
-        """See `Network.reads`: nothing."""
-        return Reads()
-
     def interpolated(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Network.interpolated`: the pointer, and no map."""
         return {MAP: state[MAP][:0], POINTER: state[POINTER]}
 
     def decode_points(self, step: Step, image: Tensor, prompt: PointPrompt, earlier: FrameMemory | None, *,
-                      first: bool) -> tuple[Decoded, Crop | None]:
+                      first: bool) -> Decoded:
         """Answer points and a box. image: (1, C, h, w), conditioned on memories. earlier: the last answer on the frame. first:
         the frame was not tracked before.
 
@@ -164,7 +156,7 @@ class SamNetwork(ABC):
         if earlier is not None and not prompt.fresh:
             dense = earlier.logits.to(self.device)[None, None].clamp(-LOGIT_CLAMP, LOGIT_CLAMP)
         multimask = self.use_multimask(first=first, num_points=len(prompt.labels))
-        return self.decode(step.features, image, self.sparse(step, prompt, 1), dense, multimask=multimask), None
+        return self.decode(step.features, image, self.sparse(step, prompt, 1), dense, multimask=multimask)
 
     def tracking_inputs(self, step: Step, selections: Sequence[Selection]) -> dict[str, Tensor]:
         """Further inputs of the mask decoder for B objects that are carried on to a frame."""
@@ -209,7 +201,6 @@ class SamNetwork(ABC):
 
     def answer(self, step: Step, prompt: Prompt, earlier: FrameMemory | None, selection: Selection | None) -> FrameMemory:
         """See `Network.answer`."""
-        crop = None
         if isinstance(prompt, MaskPrompt):
             decoded = self._take_mask(step.features, prompt)
         else:
@@ -218,9 +209,9 @@ class SamNetwork(ABC):
                 image = top + self.model.no_memory_embedding.reshape(1, -1, 1, 1)
             else:
                 image, _ = self._attend(step, [selection])
-            decoded, crop = self.decode_points(step, image, prompt, earlier, first=selection is None)
+            decoded = self.decode_points(step, image, prompt, earlier, first=selection is None)
         [memory] = self._memories(step, decoded, prompted=True)
-        return replace(memory, crop=crop)
+        return memory
 
     def track(self, step: Step, selections: Sequence[Selection]) -> list[Tracked]:
         """See `Network.track`."""
