@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -11,7 +12,7 @@ from sam_service.client import SamClient, VideoSession
 
 from tests.web.studio import WAIT_MS, Studio
 
-SCREENS = {"desktop": {"viewport": {"width": 1440, "height": 900}},
+SCREENS: dict[str, dict[str, Any]] = {"desktop": {"viewport": {"width": 1440, "height": 900}},
            "tablet": {"viewport": {"width": 1024, "height": 768}, "has_touch": True},
            "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
            "200 % zoom": {"viewport": {"width": 720, "height": 450}, "device_scale_factor": 2}}
