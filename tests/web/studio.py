@@ -74,7 +74,7 @@ class Studio:
         """Wait until a frame is on the canvas."""
         expect(self.page.locator("#canvas")).to_have_attribute("data-frame", str(frame))
 
-    def settled(self) -> None:
+    def idle(self) -> None:
         """Wait until no prompt is under way and the picture is drawn."""
         expect(self.page.locator("#canvas")).to_have_attribute("data-waiting", "0")
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -118,7 +118,7 @@ class Studio:
         """Click a point of the frame and wait for the answer."""
         px, py = self.on_canvas(x, y)
         self.page.locator("#canvas").click(position={"x": px, "y": py}, **options)
-        self.settled()
+        self.idle()
 
     def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Drag a box and wait for the answer."""
@@ -131,7 +131,7 @@ class Studio:
         self.page.mouse.move((ax + bx) / 2, (ay + by) / 2)
         self.page.mouse.move(bx, by)
         self.page.mouse.up()
-        self.settled()
+        self.idle()
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other, as if the picture had the focus."""

@@ -34,7 +34,7 @@ def test_a_restart_under_the_page_loses_nothing(open_studio: OpenStudio, clip: P
         assert studio.objects == ["object 1"]
         assert "frames in" in studio.tracked(), "the propagation went on where it was"
         assert len(client.call("GET", f"/sessions/{studio.session_id}")["frames_with_masks"]) == 20
-        studio.settled()
+        studio.idle()
         assert sum(len(prompt["points"]) for prompt in studio.prompts()) == 2, "the click arrived once"
         studio.page.reload()
         expect(studio.page.locator("#objects input.name")).to_have_value("object 1")

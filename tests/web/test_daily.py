@@ -142,7 +142,7 @@ def test_a_silent_stall_is_said_and_a_click_in_it_is_kept(open_studio: OpenStudi
         expect(studio.page.locator("#offline")).to_contain_text("has not answered for")
         relay.open.set()
         expect(studio.page.locator("#offline")).to_be_hidden()
-        studio.settled()
+        studio.idle()
         assert [prompt["frame_idx"] for prompt in studio.prompts()] == [2, 4]
         studio.page.close()
 

@@ -42,17 +42,17 @@ def test_the_whole_flow_by_keyboard(studio: Studio, video: VideoSession) -> None
                            ("ArrowDown", (CLICK[1] - height / 2) // 32, (CLICK[1] - height / 2) % 32 // 4)):
         studio.press(*[f"Shift+{key}"] * int(far), *[key] * int(near))
     studio.press("Enter")
-    studio.settled()
+    studio.idle()
     (prompt,) = studio.prompts()
     assert all(abs(value - want) <= 4 for value, want in zip(prompt["points"][0], CLICK, strict=True))
     studio.press("Shift+ArrowUp", "Shift+ArrowUp", "Shift+ArrowUp", "Shift+Enter")
-    studio.settled()
+    studio.idle()
     assert studio.prompts()[0]["labels"] == [1, 0]
     studio.press("n", "c", "Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowUp", "c")
-    studio.settled()
+    studio.idle()
     assert studio.prompts()[1]["box"] is not None
     studio.press("Control+z")
-    studio.settled()
+    studio.idle()
     assert len(studio.prompts()) == 1
     studio.press("x", "ArrowRight", "Shift+ArrowRight", "End", ",", "ArrowLeft")
     studio.shown(21)
@@ -101,7 +101,7 @@ def test_fingers_on_a_tablet(browser: Browser, service: str, video: VideoSession
     expect(studio.page.locator("#objects input.name")).to_have_count(1)
     studio.page.locator("#mode-remove").tap()
     tap(left + 500 * scale, top + 80 * scale)
-    studio.settled()
+    studio.idle()
     expect(studio.page.locator("#undo")).to_have_attribute("title", "Undo click (Ctrl+Z)")
     assert studio.prompts()[0]["labels"] == [1, 0]
     context.close()

@@ -36,7 +36,7 @@ def test_a_click_shows_the_mask_at_once(studio: Studio, clip: Path) -> None:
     assert distance(studio.pixel(*NEAR), ball) > 25
     assert distance(studio.pixel(*FAR), meadow) < 5
     studio.press("v")
-    studio.settled()
+    studio.idle()
     assert distance(studio.pixel(*NEAR), ball) < 5, "hidden"
     assert studio.prompts() == [{"object_id": 1, "frame_idx": 0, "points": [[X, Y]], "labels": [1], "box": None, "mask": False}]
 
@@ -65,13 +65,13 @@ def test_a_drag_is_a_box_and_every_step_can_be_undone(studio: Studio, clip: Path
     assert studio.objects == ["object 1", "object 2"]
     for left in (1, 1, 0):
         studio.page.locator("#undo").click()
-        studio.settled()
+        studio.idle()
         assert len(studio.prompts()) == left
     assert studio.objects == []
     expect(studio.page.locator("#undo")).to_be_disabled()
     for _ in range(3):
         studio.press("Control+Shift+Z")
-    studio.settled()
+    studio.idle()
     prompts = studio.prompts()
     assert [found["object_id"] for found in prompts] == [1, 2]
     assert prompts[0]["box"] is not None and len(prompts[0]["points"]) == 1
@@ -83,7 +83,7 @@ def test_quick_clicks_on_a_new_object_are_one_object(studio: Studio, clip: Path)
     for x, y in ((X, Y), (X + 10, Y), (X, Y + 10)):
         px, py = studio.on_canvas(x, y)
         studio.page.locator("#canvas").click(position={"x": px, "y": py})
-    studio.settled()
+    studio.idle()
     (prompt,) = studio.prompts()
     assert len(prompt["points"]) == 3
 
@@ -94,15 +94,15 @@ def test_objects_are_named_coloured_removed_and_brought_back(studio: Studio, cli
     studio.press("F2")
     studio.page.keyboard.type("ball")
     studio.press("Enter")
-    studio.settled()
+    studio.idle()
     studio.page.locator("#objects input[type=color]").evaluate(
         "(field) => { field.value = '#12ab34'; field.dispatchEvent(new Event('change')); }")
-    studio.settled()
+    studio.idle()
     studio.page.locator("#objects").get_by_label("Remove ball").click()
-    studio.settled()
+    studio.idle()
     assert studio.objects == [] and studio.prompts() == []
     studio.press("Control+z")
-    studio.settled()
+    studio.idle()
     assert studio.objects == ["ball"]
     assert studio.page.locator("#objects input[type=color]").input_value() == "#12ab34"
     studio.page.reload()
@@ -129,7 +129,7 @@ def test_a_click_hits_the_same_pixel_when_zoomed(studio: Studio, clip: Path) -> 
         studio.page.mouse.wheel(0, -120)
     expect(studio.page.locator("#zoom-label")).not_to_have_text("155%")
     studio.page.locator("#canvas").click(position={"x": px, "y": py})
-    studio.settled()
+    studio.idle()
     (prompt,) = studio.prompts()
     assert abs(prompt["points"][0][0] - X) < 1 and abs(prompt["points"][0][1] - Y) < 1
     studio.press("h")

@@ -42,7 +42,7 @@ def test_masks_arrive_while_it_runs_and_stay(studio: Studio, clicked: VideoSessi
     expect(studio.page.locator("#canvas")).not_to_have_attribute("data-frame", "23")
     assert studio.tracked().startswith("24 frames in ")
     studio.shown(23)
-    studio.settled()
+    studio.idle()
     assert distance(studio.pixel(x, y), bare) > 25
     expect(studio.page.locator("#objects .score")).to_have_text(re.compile("^(good|check|lost|not in frame)$"))
     assert clicked.state()["frames_with_masks"] == list(range(24))
@@ -129,5 +129,5 @@ def test_a_weak_frame_is_found_and_corrected(studio: Studio, clicked: VideoSessi
     assert {"object_id": 1, "frame_idx": 12} in [
         {name: prompt[name] for name in ("object_id", "frame_idx")} for prompt in studio.prompts()]
     studio.press("Control+z")
-    studio.settled()
+    studio.idle()
     assert [prompt["frame_idx"] for prompt in studio.prompts()] == [0, 0], "taken back, and tracked again from the first frame"

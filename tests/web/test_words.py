@@ -21,7 +21,7 @@ PAGE = (Path(sam_service.__file__).parent / "web" / "index.html").read_text()
     ({"title": "Conflict"}, "Conflict"),
     ({}, "nothing"),
 ])
-def test_problems_are_told_in_words_of_the_page(studio: Studio, problem: dict[str, str], words: str) -> None:
+def test_problems_are_said_in_words_of_the_page(studio: Studio, problem: dict[str, str], words: str) -> None:
     studio.start()
     assert studio.page.evaluate(
         """async (problem) => (await import("/studio/words.js")).inWords(problem, "nothing")""", problem) == words

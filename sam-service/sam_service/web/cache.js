@@ -1,6 +1,6 @@
 // What was used least recently goes first.
 
-/** A map that holds at most `limit` of cost; `drop` is told what goes. */
+/** A map that holds at most `limit` of cost; `drop` is called with what goes. */
 export class Cache {
   constructor(limit, drop = () => {}) {
     this.limit = limit;

@@ -10,7 +10,7 @@ import { ObjectList } from "./objects.js";
 import { Player } from "./player.js";
 import { Pointer } from "./pointer.js";
 import { Prompting } from "./prompting.js";
-import { announce, count, failed, tell } from "./say.js";
+import { announce, count, failed, notify } from "./say.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
 import { Timeline, clock } from "./timeline.js";
@@ -94,7 +94,7 @@ export class Editor {
     byId("offline").hidden = true;
     this.session.apply(info);
     this.prompting.resume();
-    this.session.tell("masks", { all: true });
+    this.session.emit("masks", { all: true });
     this.loadTracks();
     this.timeline.thumbs.retry();
     this.frames.want(this.session.frame, this.player.playing);
@@ -136,7 +136,7 @@ export class Editor {
           frames_ready: message.frames_ready,
           num_frames: message.num_frames,
         });
-        session.tell("info");
+        session.emit("info");
         break;
       case "objects":
         session.applyObjects(message.objects, message.prompts);
@@ -307,7 +307,7 @@ export class Editor {
   /** Go to the worst frame to check; from there to the next worse one (1) or back (-1), around the ends. */
   jumpWeak(direction) {
     const weak = this.session.weak();
-    if (!weak.length) return tell("No frame needs a check.");
+    if (!weak.length) return notify("No frame needs a check.");
     const at = weak.indexOf(this.session.frame);
     const next = at < 0 ? 0 : (at + direction + weak.length) % weak.length;
     this.userSeek(weak[next]);

@@ -1,4 +1,4 @@
-// The session's events over a WebSocket. A lost connection is told, tried again, and made up for by reading the state anew.
+// The session's events over a WebSocket. A lost connection is reported and tried again; then the page reads the state anew.
 
 import { apiKey, call, url, wantKey } from "./api.js";
 

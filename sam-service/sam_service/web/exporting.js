@@ -21,6 +21,7 @@ export class Exporting {
       this.showOptions();
       this.showCoverage();
     };
+    session.on("tracks", () => this.dialog.open && this.showCoverage());
     byId("export-close").onclick = () => this.dialog.close();
     this.dialog.onclose = () => this.controller?.abort();
   }

@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { setUpDialogs, showModel } from "./dialogs.js";
 import { Editor } from "./editor.js";
-import { failed, sentence, tell } from "./say.js";
+import { failed, sentence, notify } from "./say.js";
 import { Start } from "./start.js";
 
 const RETRY_MS = 3000;
@@ -44,7 +44,7 @@ function leave(problem) {
   editor?.close();
   editor = null;
   history.replaceState(null, "", location.pathname);
-  tell(problem.message, true);
+  notify(problem.message, true);
   showStart();
 }
 

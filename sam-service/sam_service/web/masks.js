@@ -39,9 +39,9 @@ export class Masks {
 
   put(frame, mask) {
     if (mask.mask_format !== "rle") return;
-    const known = this.frames.get(frame);
-    if (known === undefined && objectsElsewhere(this.session, frame, mask.object_id)) return this.reload(frame);
-    const masks = known ?? new Map();
+    const held = this.frames.get(frame);
+    if (held === undefined && objectsElsewhere(this.session, frame, mask.object_id)) return this.reload(frame);
+    const masks = held ?? new Map();
     masks.set(mask.object_id, mask);
     this.frames.set(
       frame,

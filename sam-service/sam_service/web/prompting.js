@@ -2,12 +2,12 @@
 
 import { Unreachable, call, post } from "./api.js";
 import { History } from "./history.js";
-import { tell } from "./say.js";
+import { notify } from "./say.js";
 
 const ROUND = 100;
 const RETRY_MS = 2000;
 
-/** Acts on one session. `changed` is told of the history and of prompts under way; `failed` of errors. */
+/** Acts on one session. `changed` is called when the history or the prompts under way change, `failed` with errors. */
 export class Prompting {
   constructor(session, { pending, changed, failed, done }) {
     Object.assign(this, { session, pending, changed, failed, done });
@@ -49,10 +49,10 @@ export class Prompting {
     const { draft } = this;
     const mark = { points: [], labels: [], ...added, frame_idx: frame, object_id: session.selected };
     this.pending.push(mark);
-    session.tell("view");
+    session.emit("view");
     return this.run(() => this.send(mark.object_id, frame, added, draft)).finally(() => {
       this.pending.splice(this.pending.indexOf(mark), 1);
-      session.tell("view");
+      session.emit("view");
     });
   }
 
@@ -93,7 +93,7 @@ export class Prompting {
       } catch (error) {
         if (!isAway(error)) throw error;
         const why = error instanceof Unreachable ? "The service cannot be reached." : "The service is starting or stopping.";
-        if (!failures) tell(`${why} Your click is kept and is sent when it is back.`, true);
+        if (!failures) notify(`${why} Your click is kept and is sent when it is back.`, true);
       }
       await this.pause();
       if (this.closed) throw new DOMException("the session was left", "AbortError");
@@ -187,7 +187,7 @@ export class Prompting {
       labels: [],
       ...prompt,
     });
-    session.tell("objects");
+    session.emit("objects");
   }
 
   async refresh() {
@@ -251,7 +251,7 @@ export class Prompting {
     const answer = await call(`sessions/${this.session.id}/objects/${id}`, { method: "PATCH", body: wanted });
     const object = this.session.objects.get(id);
     if (object) Object.assign(object, answer);
-    this.session.tell("objects");
+    this.session.emit("objects");
   }
 
   undo() {

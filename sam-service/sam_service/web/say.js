@@ -11,7 +11,7 @@ export function announce(text) {
 }
 
 /** Show a message for a while. */
-export function tell(text, failed = false) {
+export function notify(text, failed = false) {
   if ([...toasts.children].some((shown) => shown.dataset.text === text)) return;
   const toast = document.createElement("div");
   toast.className = failed ? "toast failed" : "toast";
@@ -31,7 +31,7 @@ export function tell(text, failed = false) {
 /** Show what went wrong, unless it was an abort. That the session is gone is said once, where the page leaves it. */
 export function failed(error) {
   if (error.name === "AbortError" || error.sessionGone) return;
-  tell(error.message, true);
+  notify(error.message, true);
   if (error.status === undefined && error.constructor.name === "TypeError") console.error(error);
 }
 

@@ -1,4 +1,4 @@
-// What the page knows of its session. Everything here is the service's word; views listen and draw.
+// The page's copy of the session's state. It comes from the service alone; views listen and draw.
 
 import { weakFrames } from "./tracks.js";
 
@@ -29,7 +29,7 @@ export class Session {
     }
   }
 
-  tell(name, detail) {
+  emit(name, detail) {
     for (const listener of this.listeners.get(name) || []) listener(detail);
   }
 
@@ -41,8 +41,8 @@ export class Session {
     this.job = info.running;
     if (this.job?.job_id === this.ended?.job_id) this.ended = null;
     this.applyObjects(info.objects, info.prompts);
-    this.tell("info");
-    if (was || this.job) this.tell("job", this.job ? "running" : "lost");
+    this.emit("info");
+    if (was || this.job) this.emit("job", this.job ? "running" : "lost");
   }
 
   /** Take over objects and prompts; what is gone loses its masks. */
@@ -53,18 +53,18 @@ export class Session {
     const without = [...before.keys()].filter((id) => !this.objects.get(id)?.prompted_frames.length);
     for (const id of without) this.tracks.delete(id);
     if (this.selected !== null && !this.objects.has(this.selected)) this.selected = [...this.objects.keys()].at(-1) ?? null;
-    this.tell("objects");
-    if (without.length) this.tell("masks", { without });
+    this.emit("objects");
+    if (without.length) this.emit("masks", { without });
   }
 
   /** Take over an object's mask on a frame, `mask` being its RLE. */
   applyMask(mask) {
     this.noteMask(mask);
-    this.tell("masks", { frame: mask.frame_idx, objects: [mask] });
-    this.tell("tracks");
+    this.emit("masks", { frame: mask.frame_idx, objects: [mask] });
+    this.emit("tracks");
   }
 
-  /** Take over a job's start or end. An end that is known already stays the end. */
+  /** Take over a job's start or end. An end that was taken over stays. */
   applyJob(job) {
     if (job.state === "interrupted") return; // the service stops, and goes on with it when it is back
     if (job.state === "running") {
@@ -75,7 +75,7 @@ export class Session {
       this.job = null;
       this.ended = job;
     }
-    this.tell("job", job.state);
+    this.emit("job", job.state);
   }
 
   /** Take over a frame of a running propagation. */
@@ -83,10 +83,10 @@ export class Session {
     for (const mask of event.objects) this.noteMask(mask);
     if (this.job?.job_id === event.job_id)
       Object.assign(this.job, { done: event.done, total: event.total, frames_per_second: event.frames_per_second });
-    this.tell("masks", { frame: event.frame_idx, objects: event.objects });
-    this.tell("tracks");
-    this.tell("job", "frame");
-    this.tell("tracked", event.frame_idx);
+    this.emit("masks", { frame: event.frame_idx, objects: event.objects });
+    this.emit("tracks");
+    this.emit("job", "frame");
+    this.emit("tracked", event.frame_idx);
   }
 
   noteMask(mask) {
@@ -109,13 +109,13 @@ export class Session {
         for (const column of ["score", "object_score", "area"]) track[column][frame] = columns[column][at];
       });
     }
-    this.tell("tracks");
+    this.emit("tracks");
   }
 
   /** Take over when each frame is shown: seconds, of all frames that are extracted. */
   applyTimes(times) {
     this.times = times;
-    this.tell("times");
+    this.emit("times");
   }
 
   /** When a frame is shown, in seconds from the start; by the mean rate where that is not known yet. */
@@ -149,25 +149,25 @@ export class Session {
     const target = Math.min(this.lastFrame, Math.max(0, Math.round(frame)));
     if (target === this.frame) return;
     this.frame = target;
-    this.tell("frame");
+    this.emit("frame");
   }
 
   select(id) {
     if (id === this.selected) return;
     this.selected = id;
-    this.tell("selected");
+    this.emit("selected");
   }
 
   setHidden(id, hidden) {
     if (hidden) this.hidden.add(id);
     else this.hidden.delete(id);
-    this.tell("view");
+    this.emit("view");
   }
 
   setRange(range) {
     const [from, to] = range;
     this.range = from !== null && to !== null && from > to ? [to, from] : range;
-    this.tell("range");
+    this.emit("range");
   }
 
   prompt(id, frame) {

@@ -1,7 +1,7 @@
 // The start screen: drop or choose a video, name one in the server's folder, or go on with an open session.
 
 import { call, post, request, upload } from "./api.js";
-import { count, failed, sentence, tell } from "./say.js";
+import { count, failed, sentence, notify } from "./say.js";
 import { clock } from "./timeline.js";
 
 const byId = (id) => document.getElementById(id);
@@ -134,7 +134,7 @@ export class Start {
   /** Open a video, or several pictures as one clip. */
   openFiles(files) {
     if (!files.length) return;
-    if (!byId("opening").hidden) return tell("Another clip is being opened. Drop this one again when it is there.");
+    if (!byId("opening").hidden) return notify("Another clip is being opened. Drop this one again when it is there.");
     if (byId("start").hidden) location.hash = ""; // a drop on the editor; its session stays in the list
     const name = files.length === 1 ? files[0].name : count(files.length, "file");
     const sending = upload(files, this.options(), (fraction) => this.progress(name, fraction));

@@ -1,7 +1,7 @@
 // Carrying objects through the clip: whole, forward, back or a range; progress while it runs, and cancelling.
 
 import { post } from "./api.js";
-import { announce, count, tell } from "./say.js";
+import { announce, count, notify } from "./say.js";
 
 const NOTHING = { done: 0, seconds: 0 };
 const byId = (id) => document.getElementById(id);
@@ -38,7 +38,7 @@ export class Tracking {
   start(kind) {
     const { session } = this;
     if (session.job) return;
-    if (!this.promptedFrames.length) return tell("Click an object first; then it can be tracked.");
+    if (!this.promptedFrames.length) return notify("Click an object first; then it can be tracked.");
     this.note.textContent = "";
     this.before = NOTHING;
     this.origin = session.frame;
