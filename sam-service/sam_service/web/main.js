@@ -18,7 +18,10 @@ let turn = 0;
 async function route() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const id = wanted.get("session");
-  if (editor && editor.session.id === id) return;
+  if (editor && editor.session.id === id) {
+    if (Number(wanted.get("frame")) >= 0 && wanted.has("frame")) editor.userSeek(Number(wanted.get("frame")));
+    return;
+  }
   editor?.close();
   editor = null;
   const mine = ++turn;
