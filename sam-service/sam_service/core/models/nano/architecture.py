@@ -27,7 +27,7 @@ WIDTH16, WIDTH8, WIDTH4 = 128, 64, 32
 KEY16, KEY8 = 64, 32
 VALUE = 64
 SLOT16, SLOT8 = VALUE + 2, 4 + 1  # what is read at strides 16 (values, similarity, whether any) and 8 (mask, similarity)
-KEPT_PROMPTED, KEPT_RECENT = (4, 2), (5, 1)  # memories that are read, at strides 16 and 8
+KEPT_PROMPTED, KEPT_RECENT = (4, 2), (1, 1)  # memories that are read, at strides 16 and 8
 FAR = 8  # frames: older memories are searched no wider
 BLOCK = 208  # cells matched at a time, so that their scores stay in the processor's cache; training takes all at once
 ARCHITECTURE = "nano-3"
@@ -146,7 +146,7 @@ class Network(nn.Module):
         return Memory(features.k16, value.float(), features.k8, F.pixel_unshuffle(mask, 2))
 
     def readout(self, features: Features, memories: Sequence[Past]) -> Readout:
-        """Match a frame with an object's memories: those prompted anywhere, the nearest recent ones only nearby."""
+        """Match a frame with an object's memories: those prompted anywhere, the nearest recent one only nearby."""
         at16, at8 = [], []
         for slot, prompted in enumerate((True, False)):
             found = sorted((past for past in memories if past.prompted == prompted), key=lambda past: past.distance)
