@@ -144,6 +144,17 @@ def test_matching_in_blocks_is_matching_at_once() -> None:
     assert torch.allclose(blocks.at16, whole.at16, atol=1e-5) and torch.allclose(blocks.at8, whole.at8, atol=1e-5)
 
 
+def test_training_may_follow_inference_in_one_process() -> None:
+    network = Network()
+    features = network.encode(torch.randn(1, 3, 96, 96))
+    with torch.inference_mode():
+        seen = network.encode(torch.randn(1, 3, 96, 96))
+        network.readout(seen, [Past(network.memory_of(seen, torch.zeros(1, 1, 24, 24)), False, 1)])
+    readout = network.readout(features, [Past(network.memory_of(features, torch.zeros(1, 1, 24, 24)), False, 1)])
+    readout.at8.sum().backward()
+    assert network.reach.grad is not None
+
+
 def test_recent_memories_are_searched_nearby() -> None:
     """The same cell at the far end of the frame counts in a prompted memory, and not in a recent one."""
     network = Network().requires_grad_(False)

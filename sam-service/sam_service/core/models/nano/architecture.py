@@ -244,7 +244,8 @@ def _read(
 @functools.lru_cache(maxsize=16)
 def _places(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Numbers for each cell of a grid, (h w, 4) and (4, h w): their product is minus half the squared distance, in cells."""
-    ys, xs = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
-    y, x = ys.flatten() - (h - 1) / 2, xs.flatten() - (w - 1) / 2
-    half, ones = -(y.square() + x.square()) / 2, torch.ones_like(y)
-    return torch.stack([y, x, half, ones], 1), torch.stack([y, x, ones, half])
+    with torch.inference_mode(False):  # so that training may use them, whoever asked first
+        ys, xs = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
+        y, x = ys.flatten() - (h - 1) / 2, xs.flatten() - (w - 1) / 2
+        half, ones = -(y.square() + x.square()) / 2, torch.ones_like(y)
+        return torch.stack([y, x, half, ones], 1), torch.stack([y, x, ones, half])
