@@ -171,9 +171,10 @@ def test_the_table_of_models(here: Pull, capsys: pytest.CaptureFixture[str]) -> 
     table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["size", "parameters", "input", "source", "here", "weights"]
     assert [line.split()[0] for line in table[1:]] == list(SIZES)
-    assert str(NANO_FOLDER) in table[1]
-    assert table[2].endswith(f"yes   {here.weights.parent}, commit {COMMIT}")
-    assert f"@{OTHER}" in table[3] and table[3].endswith("no    sam-service models pull small")
+    rows = {line.split()[0]: line for line in table[1:]}
+    assert str(NANO_FOLDER) in rows["nano"]
+    assert rows["tiny"].endswith(f"yes   {here.weights.parent}, commit {COMMIT}")
+    assert f"@{OTHER}" in rows["small"] and rows["small"].endswith("no    sam-service models pull small")
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
