@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from sam_service.client import SamClient, ServiceProblem
-from sam_service.core.models.nano.sizes import FOLDER as NANO_FOLDER
+from sam_service.core.memory.selection import Selection
+from sam_service.core.models.family import Step, Tracked
 from sam_service.demo_clip import CLICK
 from sam_service.local import local_service
 
+from tests import colour_family
+from tests.colour_family import ColourNetwork
 from tests.support import settings
+
+
+@pytest.fixture
+def colour() -> Iterator[str]:
+    yield colour_family.register()
+    colour_family.forget()
 
 
 def test_health_tells_what_answers(client: SamClient) -> None:
@@ -120,21 +129,17 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing(clip: Path) -> None:
             assert len(list(video.propagate())) == 6
 
 
-def broken_network(folder: Path) -> Path:
-    """The embedded model with one number gone bad: what is remembered of four frames ago is not finite."""
-    folder.mkdir()
-    state = load_file(NANO_FOLDER / "model.safetensors")
-    state["memory_temporal_positional_encoding"][3] = torch.nan
-    save_file(state, folder / "model.safetensors")
-    config = json.loads((NANO_FOLDER / "config.json").read_text())
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    (folder / "config.json").write_text(json.dumps(config | {"sha256": digest}))
-    return folder
+def test_a_network_that_answers_nonsense_is_told_as_such(clip: Path, colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ColourNetwork.track
 
+    def track(network: ColourNetwork, step: Step, selections: Sequence[Selection]) -> list[Tracked]:
+        """No numbers on frame 5."""
+        found = right(network, step, selections)
+        return found if step.frame.index != 5 else [
+            Tracked(replace(one.memory, logits=one.memory.logits * torch.nan)) for one in found]
 
-def test_a_network_that_answers_nonsense_is_told_as_such(clip: Path, tmp_path: Path) -> None:
-    checkpoint = str(broken_network(tmp_path / "broken"))
-    with local_service(settings(sam2_checkpoint=checkpoint)) as url, SamClient(url) as client:
+    monkeypatch.setattr(ColourNetwork, "track", track)
+    with local_service(settings(sam2_model_size=colour)) as url, SamClient(url) as client:
         client.wait_ready()
         with client.open_video(clip, max_frames=10) as video:
             video.add_object(points=[list(CLICK)])
