@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from sam_service.core.threads import apply_threads
 
-apply_threads()  # before torch is imported: workers side by side must not spin
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # workers side by side share the cores
+apply_threads()  # before torch is imported
 
 from sam_service.client import SamClient, VideoSession  # noqa: E402
 from sam_service.demo_clip import render_clip  # noqa: E402

@@ -39,7 +39,8 @@ def test_waiting_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     environment: dict[str, str] = {}
     monkeypatch.setattr("os.environ", environment)
     assert apply_threads(3) == 3
-    assert environment == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+    assert environment == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000",
+                           "KMP_BLOCKTIME": "0"}
     environment["OMP_WAIT_POLICY"] = "ACTIVE"
     apply_threads(2)
     assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
