@@ -56,7 +56,8 @@ class ColourNetwork:
 
     def track(self, step: Step, selections: Sequence[Selection]) -> list[Tracked]:
         pixels = step.features["pixels"]
-        return [Tracked(self._memory(pixels, selection.nearest_conditioning.state["colour"])) for selection in selections]
+        nearest = [min(one.conditioning.items(), key=lambda item: abs(item[0] - step.frame.index))[1] for one in selections]
+        return [Tracked(self._memory(pixels, memory.state["colour"])) for memory in nearest]
 
     def interpolated(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state)

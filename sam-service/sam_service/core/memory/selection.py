@@ -39,8 +39,7 @@ class Selection:
     """The memories that one object's frame sees.
 
     conditioning: all prompted frames. tracked: the last tracked ones in the direction of travel, the oldest first. pointers:
-    memories whose object pointers are read, by signed distance in runs of the network. neighbour: the frame that was passed
-    just before, prompted or tracked, if anything is known of the object there.
+    memories whose object pointers are read, by signed distance in runs of the network.
     """
 
     frame_index: int
@@ -48,17 +47,6 @@ class Selection:
     conditioning: Mapping[int, FrameMemory]
     tracked: list[TrackedFrame]
     pointers: list[tuple[float, FrameMemory]]
-    neighbour: FrameMemory | None
-
-    @property
-    def neighbour_index(self) -> int:
-        """The frame that was passed just before."""
-        return neighbour_of(self.frame_index, reverse=self.reverse)
-
-    @property
-    def nearest_conditioning(self) -> FrameMemory:
-        """The prompted frame that lies nearest."""
-        return self.conditioning[min(self.conditioning, key=lambda at: abs(at - self.frame_index))]
 
 
 def neighbour_of(frame_index: int, *, reverse: bool) -> int:
@@ -91,5 +79,4 @@ def select(memory: ObjectMemory, frame_index: int, layout: MemoryLayout, *, reve
         entry = memory.tracked(before(distance))
         if entry is not None and not entry.interpolated:
             pointers.append((distance, entry))
-    return Selection(frame_index, reverse, memory.conditioning, tracked, pointers,
-                     memory.at(neighbour_of(frame_index, reverse=reverse)))
+    return Selection(frame_index, reverse, memory.conditioning, tracked, pointers)
