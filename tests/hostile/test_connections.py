@@ -86,7 +86,10 @@ def test_all_at_work_refuses_the_next_and_tells_why(service: Server) -> None:
             stack.enter_context(many(service.url, 8, half))
             with connect(service.url) as one:
                 one.sendall(request("GET /health", {"Connection": "close"}))
-                answer = one.recv(65536)
+                answer = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := one.recv(65536):
+                        answer += piece
             refused = answer if answer.startswith(b"HTTP/1.1 503 ") else b""
         document = json.loads(refused.partition(b"\r\n\r\n")[2])
         assert (document["code"], document["retry_after_s"]) == ("too_many_connections", 5)
@@ -102,7 +105,10 @@ def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyP
             with connect(url) as connection:
                 connection.sendall(first)
                 if first:
-                    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+                    answer = b""
+                    while not answer.endswith(b"}"):  # the head may come before the body
+                        answer += connection.recv(65536)
+                    assert answer.startswith(b"HTTP/1.1 200")
                 connection.sendall(sent)
                 received = b""
                 while chunk := connection.recv(65536):
