@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import pytest
+from sam_service.core import worker as workers
 from sam_service.core.worker import Priority, Worker
 from sam_service.errors import NotReady, QueueFull
 
@@ -41,3 +43,23 @@ def test_a_failing_step_fails_its_caller_and_nobody_else() -> None:
     worker.stop()
     with pytest.raises(NotReady):
         worker.submit(lambda: None)
+
+
+def test_a_worker_that_stops_while_its_spare_thread_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[threading.Thread] = []
+
+    class LateSpare(workers._Spare):
+        def __init__(self, work: Callable[[], None]) -> None:
+            super().__init__(work)
+            made.append(self._thread)
+            stopper = threading.Thread(target=worker.stop, args=(0,))
+            stopper.start()
+            stopper.join()
+
+    monkeypatch.setattr(workers, "_Spare", LateSpare)
+    worker = Worker()
+    worker.start()
+    worker.submit(lambda: None).result(30)
+    worker._thread.join(30)
+    made[0].join(10)
+    assert not made[0].is_alive() and not worker.alive

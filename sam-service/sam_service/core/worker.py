@@ -123,9 +123,17 @@ class Worker:
                 self._busy_since = None
                 spoilt |= error is not None and THREAD_IS_SPOILT in str(error)
                 if error is None and self._spare is None and not self._stopping:
-                    self._spare = _Spare(self._loop)  # there was memory for a step, so there is for a thread
+                    self._keep(_Spare(self._loop))  # there was memory for a step, so there is for a thread
             if spoilt and self._hand_over():
                 return
+
+    def _keep(self, spare: _Spare) -> None:
+        """Have a spare thread, unless the worker was stopped while it started."""
+        with self._lock:
+            if self._stopping:
+                spare.dismiss()
+            else:
+                self._spare = spare
 
     def _hand_over(self) -> bool:
         """Let the spare thread go on in place of the one that calls this; says whether there was one."""
