@@ -8,7 +8,7 @@ import mmap
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from sam_service.core.feature_files import FeatureFiles
 from sam_service.core.features import FeatureCache
 from sam_service.core.frames import ClipFrame, FrameSource, Image
 from sam_service.core.memory.bank import MemoryBank
-from sam_service.core.memory.selection import neighbour_of
+from sam_service.core.memory.selection import frames_selected, neighbour_of
 from sam_service.core.models import registry
 from sam_service.core.models.catalogue import asked_revisions, available_models
 from sam_service.core.models.family import Checkpoint, Network
@@ -177,6 +177,26 @@ class Engine:
         A hint for reading ahead: where features are dropped before the step runs, the step reads that frame itself.
         """
         return [at for at in frames if not self._features.holds((key, at, image_size))]
+
+    def read_ahead(self, image_size: int, bank: MemoryBank, index: int, pool: Executor, *, prompted: Sequence[int] = (),
+                   track: Sequence[int] = (), reverse: bool = False, num_frames: int) -> list[Future[Any]]:
+        """Read on `pool` what the step of a frame needs from disk, beside pixels: features, and memories outside the window.
+
+        The futures are to be waited for before the step is queued, and not asked for their results: what could not be read is
+        dealt with by the step.
+        """
+        layout, every = self._require_network().layout, self.options.track_every
+
+        def selected(backward: bool) -> list[int]:
+            return frames_selected(index, layout, reverse=backward, num_frames=num_frames, every=every)
+
+        features = self._features.prefetch((bank.key, index, image_size), pool)
+        reads: list[Future[Any]] = [] if features is None else [features]
+        for object_id in {*prompted, *track} & bank.objects.keys():
+            memory = bank.objects[object_id]
+            direction = memory.directions.get(index) if object_id in prompted else reverse
+            reads += memory.prefetch(pool, [index] if direction is None else [index, *selected(direction)])
+        return reads
 
     def tracking_reads_neighbour(self, index: int, *, reverse: bool, following: bool) -> bool:
         """Whether tracking on to a frame reads the frame before it, too. following: that frame has just been tracked."""

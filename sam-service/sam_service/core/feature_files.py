@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 from collections import OrderedDict
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ class FeatureFiles:
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._sessions: OrderedDict[str, dict[Entry, int]] = OrderedDict()
+        self._read_ahead: dict[Entry, Future[Features]] = {}
         self.nbytes = 0
         """Bytes on disk."""
 
@@ -64,21 +66,37 @@ class FeatureFiles:
 
     def load(self, entry: Entry, device: torch.device) -> Features | None:
         """Read features back; None where there are none."""
+        ahead = self._read_ahead.pop(entry, None)
         if not self.holds(entry):
             return None
         self._sessions.move_to_end(entry[0])
         try:
-            tensors: Features = load_file(self._path(entry), device=str(device))
-            return tensors
+            if ahead is not None and ahead.done() and not ahead.cancelled():
+                return {name: tensor.to(device) for name, tensor in ahead.result().items()}
+            return self._read(entry, device)
         except (OSError, SafetensorError) as error:
             logger.warning("the image features of a frame could not be read and are computed again: %s", error)
             self._drop(entry)
             return None
 
+    def prefetch(self, entry: Entry, pool: Executor) -> Future[Features] | None:
+        """Read features ahead, on `pool`; `load` takes what was read. Any thread may ask. The future is to be waited for, and
+        not asked for its result."""
+        if self.holds(entry) and entry not in self._read_ahead:
+            self._read_ahead[entry] = pool.submit(self._read, entry, torch.device("cpu"))
+        return self._read_ahead.get(entry)
+
     def forget(self, key: str) -> None:
         """Remove all of a session."""
+        for entry in [entry for entry in list(self._read_ahead) if entry[0] == key]:
+            self._read_ahead.pop(entry, None)
         self.nbytes -= sum(self._sessions.pop(key, {}).values())
         shutil.rmtree(self._folder / key, ignore_errors=True)
+
+    def _read(self, entry: Entry, device: torch.device) -> Features:
+        """The features in a file, in memory of their own."""
+        tensors: Features = load_file(self._path(entry), device=str(device))
+        return {name: tensor.clone() for name, tensor in tensors.items()}  # what is only mapped would be read later
 
     def _make_room(self, key: str, needed: int) -> bool:
         while self.nbytes + needed > self._max_bytes or self._free() - needed < self._min_free_bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from typing import Protocol
 
 import torch
@@ -29,13 +30,14 @@ class SecondTier(Protocol):
     def holds(self, entry: Entry) -> bool: ...
     def save(self, entry: Entry, features: Features) -> None: ...
     def load(self, entry: Entry, device: torch.device) -> Features | None: ...
+    def prefetch(self, entry: Entry, pool: Executor) -> Future[Features] | None: ...
     def forget(self, key: str) -> None: ...
 
 
 class FeatureCache:
     """Features in memory, least recently used ones moved to `overflow` beyond `max_bytes`, or dropped where there is none.
 
-    Filled and emptied by the device's owner; other threads may ask what it holds.
+    Filled and emptied by the device's owner; other threads may ask what it holds, and read ahead.
     """
 
     def __init__(self, max_bytes: int, overflow: SecondTier | None = None, telemetry: Telemetry | None = None) -> None:
@@ -72,6 +74,10 @@ class FeatureCache:
     def holds(self, entry: Entry) -> bool:
         """Whether features are here, so that the frame need not be read."""
         return entry in self._entries or (self._overflow is not None and self._overflow.holds(entry))
+
+    def prefetch(self, entry: Entry, pool: Executor) -> Future[Features] | None:
+        """Read an entry of the second tier ahead, on `pool`; `get` takes what was read. None where nothing is to be read."""
+        return None if self._overflow is None or entry in self._entries else self._overflow.prefetch(entry, pool)
 
     def forget(self, key: str) -> None:
         """Drop all of a session."""

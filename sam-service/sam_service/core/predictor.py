@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_service.core.device import DevicePolicy
-from sam_service.core.features import FeatureCache, Features
+from sam_service.core.features import FeatureCache
 from sam_service.core.frames import FrameSource
 from sam_service.core.keyframes import Keyframes
 from sam_service.core.memory.bank import FrameMemory, MemoryBank, ObjectMemory
@@ -108,10 +108,7 @@ class VideoPredictor:
             with self._telemetry.stage("image"):
                 features = self.network.encode(pixels)
             self._cache.put(entry, features)
-        return Step(key, frame, num_frames, features, lambda index: self._cached(key, index))
-
-    def _cached(self, key: str, index: int) -> Features | None:
-        return self._cache.get((key, index, self.network.image_size), self._policy.device)
+        return Step(key, frame, num_frames, features)
 
     def _answer(self, memory: ObjectMemory, step: Step, prompt: Prompt) -> FrameMemory:
         """Answer a prompt, as a new start where the frame was not tracked and as a correction where it was.

@@ -62,7 +62,7 @@ async def _restore(sessions: SessionService, session: Session) -> None:
 async def _read_back(sessions: SessionService, session: Session) -> bool:
     """Read the memory from disk; returns whether it can be used."""
     try:
-        await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.restore))
+        await sessions.pools.steps.run(session.bank.restore)
     except MemoryUnreadable as error:
         logger.warning("session %s: %s", session.session_id, error.message)
         return False

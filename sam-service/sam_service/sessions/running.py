@@ -54,6 +54,7 @@ class Runner:
         try:
             bank, num_frames = session.bank, await self._sessions.require_length(session)
             async for turn in self._turns(session, job):
+                await self._sessions.recall(session, turn.frame.index, num_frames, track=job.plan.objects, reverse=turn.reverse)
                 step = await self._queue(session, job, bank, turn, num_frames)
                 if step is None:
                     break

@@ -261,11 +261,19 @@ class SessionService:
                 await self.require_frame(session, LENGTH_THAT_MATTERS - 1)
         return min(session.frames.num_frames, LENGTH_THAT_MATTERS)
 
-    async def prompted_frame(self, session: Session, index: int) -> ClipFrame:
-        """A frame for a prompt, with the pixels read that its step needs."""
+    async def prompted_frame(self, session: Session, index: int, object_id: int, num_frames: int) -> ClipFrame:
+        """A frame for a prompt of an object, with all read that its step needs."""
         frame = self._frame(session, index, [index])
         await self.read(frame)
+        await self.recall(session, index, num_frames, prompted=[object_id])
         return frame
+
+    async def recall(self, session: Session, index: int, num_frames: int, *, prompted: Sequence[int] = (),
+                     track: Sequence[int] = (), reverse: bool = False) -> None:
+        """Read from disk what the step of a frame needs beside pixels. What cannot be read is dealt with by the step."""
+        reads = self.engine.read_ahead(session.record.image_size, session.bank, index, self.pool, prompted=prompted,
+                                       track=track, reverse=reverse, num_frames=num_frames)
+        await asyncio.gather(*(asyncio.wrap_future(read) for read in reads), return_exceptions=True)
 
     def tracked_frame(self, session: Session, index: int, *, reverse: bool, following: bool) -> ClipFrame:
         """A frame for tracking, whose pixels are being read; `read` waits for them. following: the one before it is tracked

@@ -38,7 +38,7 @@ async def apply_prompt(sessions: SessionService, session: Session, object_id: in
                        prompt: Prompt) -> MaskRecord:
     """Run the step of one prompt: the memory has it then. Returns its mask; stores nothing."""
     started = time.perf_counter()
-    pixels = await sessions.prompted_frame(session, frame.index)
+    pixels = await sessions.prompted_frame(session, frame.index, object_id, frame.num_frames)
     step = await asyncio.wrap_future(sessions.engine.step(
         session.record.image_size, session.bank, pixels, prompts={object_id: prompt}, num_frames=frame.num_frames))
     [output] = step.outputs

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
@@ -82,6 +83,7 @@ class ObjectMemory:
         self._tracked: set[int] = set()
         self._recent: OrderedDict[int, FrameMemory] = OrderedDict()
         self._staged: dict[int, tuple[FrameMemory, bool]] = {}
+        self._read_ahead: dict[int, Future[FrameMemory]] = {}
         self._spill = spill
         self._window = window
 
@@ -94,7 +96,7 @@ class ObjectMemory:
             if self._spill is None:
                 return None
             try:
-                memory = self._spill.load(self.object_id, Kind.TRACKED, frame_index)
+                memory = self._load(frame_index)
             except MemoryUnreadable as error:
                 logger.warning("object %d tracks on without frame %d: %s", self.object_id, frame_index, error.message)
                 self._forget_tracked(frame_index)
@@ -103,6 +105,16 @@ class ObjectMemory:
         else:
             self._recent.move_to_end(frame_index)
         return memory
+
+    def prefetch(self, pool: Executor, frames: Iterable[int]) -> list[Future[FrameMemory]]:
+        """Read tracked frames outside the window ahead, on `pool`; `tracked` takes what was read. The futures are to be waited
+        for, and not asked for their results."""
+        if self._spill is None:
+            return []
+        for frame_index in frames:
+            if frame_index in self._tracked and frame_index not in self._recent and frame_index not in self._read_ahead:
+                self._read_ahead[frame_index] = pool.submit(self._spill.load, self.object_id, Kind.TRACKED, frame_index)
+        return list(self._read_ahead.values())
 
     def at(self, frame_index: int) -> FrameMemory | None:
         """The memory of a frame, prompted or tracked."""
@@ -179,6 +191,14 @@ class ObjectMemory:
             self.conditioning[frame_index] = replace(memory, reverse=reverse)
             self._save(Kind.CONDITIONING, frame_index, self.conditioning[frame_index])
 
+    def _load(self, frame_index: int) -> FrameMemory:
+        """A tracked frame from the spill, or what was read of it ahead. Raises MemoryUnreadable."""
+        assert self._spill is not None
+        ahead = self._read_ahead.pop(frame_index, None)
+        if ahead is not None and ahead.done() and not ahead.cancelled() and ahead.exception() is None:
+            return ahead.result()
+        return self._spill.load(self.object_id, Kind.TRACKED, frame_index)
+
     def _remember(self, frame_index: int, memory: FrameMemory) -> None:
         self._recent[frame_index] = memory
         self._recent.move_to_end(frame_index)
@@ -196,10 +216,14 @@ class ObjectMemory:
     def _save(self, kind: Kind, frame_index: int, memory: FrameMemory) -> None:
         if self._spill is not None:
             self._spill.save(self.object_id, kind, frame_index, memory)
+            if kind is Kind.TRACKED:
+                self._read_ahead.pop(frame_index, None)
 
     def _delete(self, kind: Kind, frame_index: int) -> None:
         if self._spill is not None:
             self._spill.delete(self.object_id, kind, frame_index)
+            if kind is Kind.TRACKED:
+                self._read_ahead.pop(frame_index, None)
 
 
 @dataclass(slots=True)

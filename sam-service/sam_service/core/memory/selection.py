@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sam_service.core.memory.bank import FrameMemory, ObjectMemory
@@ -54,6 +54,20 @@ def neighbour_of(frame_index: int, *, reverse: bool) -> int:
     return frame_index + (1 if reverse else -1)
 
 
+def _counted_back(frame_index: int, *, reverse: bool, every: int) -> Callable[[int], int]:
+    """Gives the n-th frame that the network runs on before a frame, counted against the direction of travel; n from 1."""
+    step = 1 if reverse else -1
+    nearest = (frame_index + step) * -step // every * -step
+    return lambda distance: (nearest + step * (distance - 1)) * every
+
+
+def frames_selected(frame_index: int, layout: MemoryLayout, *, reverse: bool, num_frames: int, every: int = 1) -> list[int]:
+    """The frames whose tracked memories `select` asks for, and the neighbour that optical flow starts from."""
+    before = _counted_back(frame_index, reverse=reverse, every=every)
+    frames = [before(distance) for distance in range(1, max(layout.tracked + 1, layout.pointers_in(num_frames)))]
+    return frames if every == 1 else [neighbour_of(frame_index, reverse=reverse), *frames]
+
+
 def select(memory: ObjectMemory, frame_index: int, layout: MemoryLayout, *, reverse: bool, num_frames: int,
            every: int = 1) -> Selection:
     """Select the memories that a frame sees.
@@ -61,12 +75,7 @@ def select(memory: ObjectMemory, frame_index: int, layout: MemoryLayout, *, reve
     every: the network runs on multiples of this; the frames between leave no memory (`keyframes.py`).
     """
     step = 1 if reverse else -1
-
-    def before(distance: int) -> int:
-        """The `distance`-th frame that the network runs on, counted against the direction of travel."""
-        nearest = (frame_index + step) * -step // every * -step
-        return (nearest + step * (distance - 1)) * every
-
+    before = _counted_back(frame_index, reverse=reverse, every=every)
     pointers: list[tuple[float, FrameMemory]] = [
         ((at - frame_index) * step / every, entry) for at, entry in memory.conditioning.items()
         if (at - frame_index) * step >= 0]

@@ -72,7 +72,7 @@ class DiskSpill:
         try:
             with safe_open(path, framework="pt") as file:
                 scores = file.metadata()
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (a map would be read later)
             return FrameMemory(
                 logits=state.pop(LOGITS), object_score=float(scores["object_score"]), iou=float(scores["iou"]), state=state,
                 reverse=_parse(path)[2], sequence=int(scores.get("sequence", 0)),

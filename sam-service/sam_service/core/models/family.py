@@ -54,15 +54,13 @@ class NetworkInfo:
 class Step:
     """One frame in work.
 
-    key: the session. num_frames: the clip's length, as far as it matters (`MemoryLayout`). features: of the frame. features_of:
-    those of another frame of the clip where they are cached, else None.
+    key: the session. num_frames: the clip's length, as far as it matters (`MemoryLayout`). features: of the frame.
     """
 
     key: str
     frame: FrameSource
     num_frames: int
     features: Features
-    features_of: Callable[[int], Features | None]
 
 
 @dataclass(frozen=True, slots=True)
