@@ -108,6 +108,12 @@ def test_three_cpus_are_reserved_and_sam_is_the_default() -> None:
     assert found["environment"]["SAM2_MODEL_SIZE"] == "${SAM2_MODEL_SIZE:-tiny}"
 
 
+def test_no_compose_file_sets_threads_so_that_the_quota_decides() -> None:
+    for names in ((BASE,), (BASE, CPU), (BASE, GPU)):
+        environment = service(*names)["environment"]
+        assert all(environment[name] is None for name in ("TORCH_NUM_THREADS", "TORCH_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"))
+
+
 def test_cpu_file_forces_the_cpu() -> None:
     found = service(BASE, CPU)
     assert found["environment"]["SAM2_DEVICE"] == "cpu"

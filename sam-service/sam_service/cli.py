@@ -184,7 +184,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
     """
     from pydantic import ValidationError
 
-    from sam_service.core.threads import apply_threads
+    from sam_service.core.threads import apply_threads, usable_cpus
     from sam_service.logs import set_up
     from sam_service.settings import Settings, check_dotenv
     names = {"host": "host", "port": "port", "data_dir": "sam2_data_dir", "model_size": "sam2_model_size",
@@ -201,7 +201,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
     except UnicodeDecodeError as error:
         print(f".env: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8", file=sys.stderr)
         raise SystemExit(Exit.USAGE) from None
-    apply_threads(settings.torch_num_threads)
+    apply_threads(settings.knobs().thread_count(usable_cpus()))
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if settings.hf_hub_offline:
         os.environ["HF_HUB_OFFLINE"] = "1"

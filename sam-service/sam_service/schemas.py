@@ -10,6 +10,7 @@ from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
 from sam_service.export.clip import Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, formats_with
 from sam_service.masks.encode import MaskFormat
+from sam_service.modes import DEFAULT_MODE, ModeName
 
 MAX_ID = 2**31 - 1
 MAX_POINTS = 256
@@ -339,7 +340,7 @@ class HealthModel(BaseModel):
 
     size: ModelSize
     label: str = Field(description="its name for people", examples=[SIZES[DEFAULT_SIZE].label])
-    image_size: int = Field(description="side of the network's input, pixels", examples=[1024])
+    image_size: int = Field(description="side of the network's input in new sessions, pixels", examples=[1024])
     quantized: bool = Field(description="whether the image encoder runs in INT8", examples=[False])
     source: str = Field(description="where the weights come from", examples=["embedded"])
     parameters: int = Field(description="number of weights", examples=[4630914])
@@ -368,6 +369,7 @@ class Health(BaseModel):
     model: HealthModel | None = Field(description="null while loading")
     error: str | None = Field(description="why the model cannot be had", examples=[None])
     threads: int = Field(description="intra-op threads", examples=[2])
+    mode: ModeName = Field(description="the preset in use", examples=[DEFAULT_MODE])
     worker: Worker = Field(description="the thread that owns the device")
     queue: dict[str, int] = Field(description="steps waiting for the device, and how many may",
                                   examples=[{"waiting": 0, "limit": 64}])

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
+from sam_service.modes import DEFAULT_MODE, OPTIONS, Knobs, ModeName, with_options
 
 
 def _size(name: str) -> str:
@@ -48,6 +49,8 @@ class Settings(BaseSettings):
     sam2_image_size: int | None = Field(None, description="side of the network's input, pixels; the model's own if unset")
     sam2_device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     sam2_demo_force_cpu_device: bool = Field(False, description="use the CPU whatever else there is")
+    sam2_mode: ModeName = Field(DEFAULT_MODE, description="preset of frame size, input size, threads, features kept, precision "
+                                                          "and device; an option that is set goes before it")
     sam2_quantize: bool = Field(False, description="INT8 dynamic quantization of the image encoder's Linear layers, CPU only")
     sam2_compile: bool = Field(False, description="compile the image encoder at the start, CUDA and CPU")
     sam2_precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, mixed on GPUs; "
@@ -96,3 +99,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = Field("console", description="console: lines for people; json: an object a line")
     hf_hub_offline: bool = Field(False, description="never ask the hub, use what is cached")
+
+    def knobs(self, mode: ModeName | None = None) -> Knobs:
+        """What a mode, or the one that is set, comes to with the options that are set."""
+        given = {option: getattr(self, option.lower()) for option in OPTIONS.values()
+                 if option.lower() in self.model_fields_set}
+        if self.sam2_demo_force_cpu_device:
+            given["SAM2_DEVICE"] = "cpu"
+        return with_options(mode or self.sam2_mode, given)
+
+    @property
+    def fixed_knobs(self) -> list[str]:
+        """The knobs whose options are set, so that no mode changes them."""
+        fixed = [knob for knob, option in OPTIONS.items() if option.lower() in self.model_fields_set]
+        return fixed + (["device"] if self.sam2_demo_force_cpu_device and "device" not in fixed else [])

@@ -17,6 +17,7 @@ from sam_service.api import (
     export_routes,
     guards,
     metrics_routes,
+    mode_routes,
     problems,
     prompt_routes,
     propagation_routes,
@@ -26,6 +27,7 @@ from sam_service.api import (
 )
 from sam_service.api.bodies import BodyLimit, BodyRules
 from sam_service.api.deps import Services
+from sam_service.api.modes import Modes
 from sam_service.api.observe import Observed
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.models.family import Checkpoint
@@ -98,8 +100,8 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     app.include_router(event_routes.router)
     app.include_router(studio.router)
     app.include_router(docs_page.router)
-    for router in (service_routes.router, metrics_routes.router, session_routes.router, prompt_routes.router,
-                   propagation_routes.router, export_routes.router):
+    for router in (service_routes.router, mode_routes.router, metrics_routes.router, session_routes.router,
+                   prompt_routes.router, propagation_routes.router, export_routes.router):
         app.include_router(router, responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
@@ -107,21 +109,21 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
 def build_services(settings: Settings, telemetry: Telemetry | None = None, process_restarts: int = 0,
                    stopping: asyncio.Event | None = None) -> Services:
     """Wire the use cases from the settings; starts nothing. stopping: set once the service stops. Raises StoreUnusable."""
-    threads = settings.torch_num_threads or usable_cpus()
+    knobs = settings.knobs()
     data = DataFolder(settings.sam2_data_dir.resolve())
     min_free_bytes = settings.min_free_disk_mb << 20
     engine = Engine(EngineOptions(
         size=settings.sam2_model_size, image_size=settings.sam2_image_size,
         checkpoint=Checkpoint(settings.sam2_checkpoint, settings.sam2_revision, settings.sam2_checkpoint_sha256,
                               offline=settings.hf_hub_offline, progress=logger.info),
-        device=settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device, precision=settings.sam2_precision,
+        device=knobs.device, force_cpu=settings.sam2_demo_force_cpu_device, precision=knobs.precision,
         speedups=Speedups(settings.sam2_quantize, settings.sam2_compile, settings.sam2_memory_share),
-        track_every=settings.sam2_track_every, threads=threads,
-        cache_bytes=settings.feature_cache_mb << 20, feature_dir=data.path / "features",
+        track_every=settings.sam2_track_every, threads=knobs.thread_count(usable_cpus()), input_side=knobs.input_side,
+        cache_bytes=knobs.feature_cache_mb << 20, feature_dir=data.path / "features",
         disk_bytes=settings.feature_disk_mb << 20, min_free_bytes=min_free_bytes, max_queued=settings.max_queued_steps,
         max_image_size=settings.max_image_size), telemetry)
     limits = Limits(
-        max_frames=settings.max_video_frames, max_dimension=settings.max_frame_dimension,
+        max_frames=settings.max_video_frames, max_dimension=knobs.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,
         max_prompts=settings.max_prompts,
         ttl_s=settings.session_ttl_s, spill_bytes=settings.memory_spill_mb << 20,
@@ -130,7 +132,7 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     store = SqliteStore(data.database, before_creating=data.keep_sessions)
     sessions = SessionService(data, store, engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
-                    threads, process_restarts, stopping or asyncio.Event())
+                    Modes(settings, engine, sessions), process_restarts, stopping or asyncio.Event())
 
 
 async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:

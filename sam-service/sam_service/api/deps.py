@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from sam_service.api.modes import Modes
 from sam_service.api.sharing import Shared
 from sam_service.core.engine import Engine
 from sam_service.sessions.exporting import Exporting
@@ -27,7 +28,7 @@ class Services:
     prompting: Prompting
     propagation: Propagation
     exporting: Exporting
-    threads: int
+    modes: Modes
     process_restarts: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shared: Shared = field(default_factory=Shared)

@@ -26,10 +26,10 @@ async def health(services: ServicesDep) -> dict[str, Any]:
         "status": "ok", "version": __version__, "ready": engine.ready, "device": info.device if info else None,
         **engine.hardware(),
         "model": None if info is None else {
-            "size": info.size, "label": info.label, "image_size": info.image_size, "quantized": info.quantized,
+            "size": info.size, "label": info.label, "image_size": engine.usual_image_size, "quantized": info.quantized,
             "source": info.source, "parameters": info.parameters, **({} if info.advice is None else {"note": info.advice})},
         "error": engine.failure.message if engine.failure else None,
-        "threads": services.threads,
+        "threads": engine.threads, "mode": services.modes.current,
         "worker": {"alive": engine.worker.alive, "busy_s": round(engine.worker.busy_s, 3), "restarts": engine.worker.restarts,
                    "process_restarts": services.process_restarts},
         "queue": {"waiting": engine.worker.queued, "limit": services.settings.max_queued_steps},

@@ -76,14 +76,14 @@ def _machine(settings: Settings) -> str:
     memory, quota = psutil.virtual_memory(), cpu_quota()
     return (f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'CPU')}"
             + (f", a quota of {quota:g}" if quota is not None else "")
-            + f", {is_or_are(settings.torch_num_threads or usable_cpus(), 'thread')} used; "
+            + f", {is_or_are(settings.knobs().thread_count(usable_cpus()), 'thread')} used; "
               f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free")
 
 
 def _device(settings: Settings) -> str:
     from sam_service.core.device import choose_device
-    policy = choose_device(settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device,
-                           precision=settings.sam2_precision)
+    knobs = settings.knobs()
+    policy = choose_device(knobs.device, force_cpu=settings.sam2_demo_force_cpu_device, precision=knobs.precision)
     return f"{policy.device.type} ({policy.reason})"
 
 

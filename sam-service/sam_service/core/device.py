@@ -59,13 +59,16 @@ def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def choose_device(requested: str, *, force_cpu: bool = False, precision: str = "auto") -> DevicePolicy:
-    """The policy for `auto`, `cpu`, `cuda` or `mps`, in `auto`, `float32` or `bfloat16`.
+    """The policy for `auto`, `cpu`, `cuda` or `mps`, in `auto`, `float32`, `bfloat16` or `fastest`.
 
     `auto` is bfloat16 on CUDA devices that have it (not emulated), float16 on older ones and on MPS, and float32 on a CPU.
     bfloat16 on a CPU is for those with instructions for it (AVX-512 BF16, AMX): emulated, it was measured at a 300th of
-    float32's speed. Raises ModelUnavailable for a device or a precision that is asked for and not there.
+    float32's speed. `fastest` is bfloat16 on a CPU that has those, and `auto` elsewhere. Raises ModelUnavailable for a device
+    or a precision that is asked for and not there.
     """
     policy = _device(requested, force_cpu=force_cpu)
+    if precision == "fastest":
+        precision = "bfloat16" if policy.device.type == "cpu" and cpu_has_bfloat16() else "auto"
     if precision == "auto":
         return policy
     if precision == "float32":

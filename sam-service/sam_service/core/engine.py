@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sam_service.core.build import build_predictor, use_threads
-from sam_service.core.device import choose_device, is_apple_silicon
+from sam_service.core.device import DevicePolicy, choose_device, is_apple_silicon
 from sam_service.core.feature_files import FeatureFiles
 from sam_service.core.features import FeatureCache
 from sam_service.core.frames import ClipFrame, FrameSource, Image
@@ -43,7 +43,10 @@ STEP_BYTES_PER_PIXEL = 384  # of the network's input, at most, for what a step c
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the engine is built from; see `settings.py` for the meaning of each."""
+    """What the engine is built from; see `settings.py` for the meaning of each.
+
+    input_side: the side of the network's input for new sessions, from the model's own, both in pixels.
+    """
 
     size: str = registry.DEFAULT_SIZE
     checkpoint: Checkpoint = Checkpoint(progress=logger.info)
@@ -54,6 +57,7 @@ class EngineOptions:
     speedups: Speedups = Speedups()
     track_every: int = 1
     threads: int = 1
+    input_side: Callable[[int], int] = lambda own: own
     cache_bytes: int = 256 << 20
     feature_dir: Path | None = None
     disk_bytes: int = 0
@@ -89,10 +93,12 @@ class Engine:
 
     def __init__(self, options: EngineOptions, telemetry: Telemetry | None = None) -> None:
         self.options = options
+        self.threads, self.input_side = options.threads, options.input_side
         self.telemetry = telemetry or Telemetry()
         self.worker = Worker(max_queued=options.max_queued)
         self.info: RunningModel | None = None
         self.failure: ModelUnavailable | None = None
+        self.policy: DevicePolicy | None = None
         self._stopping = False
         self._network: Network | None = None
         self._files: FeatureFiles | None = None
@@ -166,6 +172,21 @@ class Engine:
             return StepResult(outputs, (time.perf_counter() - started) * 1000)
         self.require_ready()
         return self.worker.submit(run, Priority.CLICK if prompts else Priority.FRAME)
+
+    @property
+    def usual_image_size(self) -> int:
+        """Side in pixels of the network's input in a session that asks for none. Raises as `require_model`."""
+        return self.input_side(self.require_model().image_size)
+
+    def use(self, threads: int, cache_bytes: int, input_side: Callable[[int], int]) -> None:
+        """Compute with so many threads and keep so many bytes of image features in memory, once the step under way has run;
+        new sessions get that input size."""
+        self.threads, self.input_side = threads, input_side
+
+        def change() -> None:
+            use_threads(threads)
+            self._features.limit(cache_bytes)
+        self.run_on_device(change)
 
     def run_on_device(self, run: Callable[[], T]) -> Future[T]:
         """Queue what changes a bank without the network, so that banks have one owner. A full queue does not refuse it."""
@@ -252,15 +273,16 @@ class Engine:
     def _load(self) -> None:
         options = self.options
         try:
-            use_threads(options.threads)
+            use_threads(self.threads)
             policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
             predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
                                         speedups=options.speedups, features=self._features, track_every=options.track_every,
                                         telemetry=self.telemetry)
             network, started = predictor.network, time.perf_counter()
             self._predictors[network.image_size] = predictor
-            self.telemetry.name_model(network.info.size, network.image_size)
-            _warm_up(predictor)
+            side = self.input_side(network.image_size)
+            self.telemetry.name_model(network.info.size, side)
+            _warm_up(self._predictor(side))
             self._features.forget(WARM_UP)
         except ServiceError as error:
             logger.error("no model (size %s, checkpoint %s): %s", options.size, options.checkpoint.place, error.message)
@@ -272,12 +294,12 @@ class Engine:
                 f"the model could not be loaded: {type(error).__name__}; see the service's log{hint}")
         else:
             size, info = registry.SIZES[options.size], network.info
-            self._network = network
+            self._network, self.policy = network, policy
             self.info = RunningModel(info.size, info.image_size, str(policy.device), predictor.quantized, info.source,
                                      info.parameters, size.label, registry.advice(size.name))
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
-                        info.size, info.source, info.parameters / 1e6, info.image_size, policy.device,
-                        policy.reason, options.threads, time.perf_counter() - started)
+                        info.size, info.source, info.parameters / 1e6, side, policy.device,
+                        policy.reason, self.threads, time.perf_counter() - started)
 
     def _predictor(self, image_size: int) -> VideoPredictor:
         """The predictor for an input size. All share the weights and the feature cache; a few that were used last are kept."""

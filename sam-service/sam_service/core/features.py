@@ -65,6 +65,14 @@ class FeatureCache:
         """Keep features; the newest stay whatever their size."""
         self._entries[entry] = features
         self.nbytes += nbytes(features)
+        self._shrink()
+
+    def limit(self, max_bytes: int) -> None:
+        """Hold at most so many bytes in memory from now on."""
+        self._max_bytes = max_bytes
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self.nbytes > self._max_bytes and len(self._entries) > 1:
             oldest, dropped = self._entries.popitem(last=False)
             self.nbytes -= nbytes(dropped)

@@ -100,8 +100,8 @@ class SessionService:
         Returns as soon as frame 0 can be clicked. Raises NotAVideo, TooLarge, InvalidInput, TooManySessions, NotReady.
         """
         name = shown_name(name)
-        model = self.engine.require_ready()
-        image_size = options.image_size if options.image_size is not None else model.image_size
+        self.engine.require_ready()
+        image_size = options.image_size if options.image_size is not None else self.engine.usual_image_size
         self.engine.check_image_size(image_size)
         self.require_room()
         if len(self._sessions) + self._opening >= self.limits.max_sessions:
