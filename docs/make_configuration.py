@@ -82,8 +82,8 @@ def _default(shown: str) -> str:
 def _modes() -> str:
     """The table of what each mode comes to."""
     lines = ["## Modes", "",
-             "`SAM2_MODE` sets these options together; one that is set by itself goes before the mode. `PUT /mode` changes the mode",
-             "of a running service ([API](api.md#modes)).", "",
+             "`SAM2_MODE` sets these options together; one that is set by itself goes before the mode. `PUT /mode` changes the",
+             "mode of a running service ([API](api.md#modes)).", "",
              f"| | {' | '.join(MODES)} |", f"| --- |{' --- |' * len(MODES)}"]
     lines += [f"| `{option}` | {' | '.join(_knob(knob, knobs) for knobs in MODES.values())} |"
               for knob, option in OPTIONS.items()]

@@ -17,7 +17,7 @@ from sam_service import __version__
 from sam_service.commands.exits import TABLE, Exit
 from sam_service.commands.prompts import GRAMMAR, check_names, parse_box, parse_name, parse_point, plan_prompts
 from sam_service.commands.terminal import Terminal
-from sam_service.core.models.registry import SIZES
+from sam_service.core.models.registry import AUTO, SIZES
 from sam_service.defaults import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_URL
 from sam_service.export.formats import FORMATS, formats_with
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     bench.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     for command in (serve, segment, demo, doctor):
-        command.add_argument("--model-size", choices=list(SIZES))
+        command.add_argument("--model-size", choices=[*SIZES, AUTO])
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
         command.add_argument("--revision", help="commit, tag or branch of the hub's repository (default main)")
     return parser

@@ -345,6 +345,7 @@ class HealthModel(BaseModel):
     source: str = Field(description="where the weights come from", examples=["embedded"])
     parameters: int = Field(description="number of weights", examples=[4630914])
     note: str | None = Field(None, description="said of the embedded model", examples=[None])
+    chosen: str | None = Field(None, description="why this size answers, where SAM2_MODEL_SIZE is auto", examples=[None])
 
 
 class Worker(BaseModel):

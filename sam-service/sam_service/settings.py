@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
+from sam_service.core.models.registry import AUTO, DEFAULT_SIZE, SIZES
 from sam_service.modes import DEFAULT_MODE, OPTIONS, Knobs, ModeName, with_options
 
 
 def _size(name: str) -> str:
-    if name not in SIZES:
-        raise ValueError(f"there is no model size {name!r}; there are {', '.join(SIZES)}")
+    if name not in SIZES and name != AUTO:
+        raise ValueError(f"there is no model size {name!r}; there are {', '.join(SIZES)}, and {AUTO}")
     return name
 
 
-ModelSize = Annotated[str, AfterValidator(_size), Field(json_schema_extra={"enum": list(SIZES)})]
+ModelSize = Annotated[str, AfterValidator(_size), Field(json_schema_extra={"enum": [*SIZES, AUTO]})]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 
 DOTENV = ".env"
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=DOTENV, env_file_encoding="utf-8-sig", extra="ignore", env_ignore_empty=True)
 
     sam2_model_size: ModelSize = Field(DEFAULT_SIZE, description=f"{DEFAULT_SIZE} is embedded; the others are fetched on first "
-                                                                 "start")
+                                                                 f"start; {AUTO}: the one that is advised for this machine")
     sam2_checkpoint: str | None = Field(None, description="Meta .pt file, Hugging Face folder or hub name, instead of the "
                                                           "size's own source")
     sam2_revision: Annotated[str, Field(min_length=1)] | None = Field(None, description="commit, tag or branch of the hub's "
@@ -113,3 +113,10 @@ class Settings(BaseSettings):
         """The knobs whose options are set, so that no mode changes them."""
         fixed = [knob for knob, option in OPTIONS.items() if option.lower() in self.model_fields_set]
         return fixed + (["device"] if self.sam2_demo_force_cpu_device and "device" not in fixed else [])
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.sam2_model_size == AUTO and (self.sam2_checkpoint or self.sam2_revision or self.sam2_checkpoint_sha256):
+            raise ValueError(f"SAM2_MODEL_SIZE={AUTO} does not go with SAM2_CHECKPOINT, SAM2_REVISION or "
+                             "SAM2_CHECKPOINT_SHA256, which belong to one size: name that size")
+        return self

@@ -27,7 +27,8 @@ async def health(services: ServicesDep) -> dict[str, Any]:
         **engine.hardware(),
         "model": None if info is None else {
             "size": info.size, "label": info.label, "image_size": engine.usual_image_size, "quantized": info.quantized,
-            "source": info.source, "parameters": info.parameters, **({} if info.advice is None else {"note": info.advice})},
+            "source": info.source, "parameters": info.parameters, **({} if info.advice is None else {"note": info.advice}),
+            **({} if info.chosen is None else {"chosen": info.chosen})},
         "error": engine.failure.message if engine.failure else None,
         "threads": engine.threads, "mode": services.modes.current,
         "worker": {"alive": engine.worker.alive, "busy_s": round(engine.worker.busy_s, 3), "restarts": engine.worker.restarts,
@@ -57,4 +58,4 @@ async def models(services: ServicesDep) -> dict[str, Any]:
 
 def _current(services: Services) -> str:
     info = services.engine.info
-    return info.size if info else services.settings.sam2_model_size
+    return info.size if info else services.engine.options.size

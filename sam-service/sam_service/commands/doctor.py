@@ -92,21 +92,36 @@ def _model(settings: Settings) -> str:
     from sam_service.client import SamClient, SamError
     from sam_service.core.models.catalogue import asked_revisions, available_models
     from sam_service.local import local_service
-    size = settings.sam2_model_size
+    size, why = _size(settings)
     asked = asked_revisions(size, settings.sam2_checkpoint, settings.sam2_revision)
     listed = {model.size: model for model in available_models(revisions=asked)}[size]
     if settings.sam2_checkpoint is None and not listed.present:
         if settings.hf_hub_offline:
             raise Trouble(f"{size}: its weights are not on this machine, and HF_HUB_OFFLINE is set")
-        return (f"{size}: its weights are not on this machine; the first start fetches them from {listed.source} at "
+        return (f"{why}{size}: its weights are not on this machine; the first start fetches them from {listed.source} at "
                 f"{listed.revision}, `sam-service models pull {size}` now")
     try:
         with local_service(settings) as url, SamClient(url, api_key="") as client:
             model = client.wait_ready()["model"]
     except (SamError, RuntimeError) as error:
         raise Trouble(str(error)) from error
-    return (f"{model['size']} ({model['source']}) loads, {model['parameters'] / 1e6:.1f} M parameters at "
+    return (f"{why}{model['size']} ({model['source']}) loads, {model['parameters'] / 1e6:.1f} M parameters at "
             f"{model['image_size']} px")
+
+
+def _size(settings: Settings) -> tuple[str, str]:
+    """The model size, and why it is that one where the machine chooses."""
+    from sam_service.core.device import choose_device
+    from sam_service.core.models.catalogue import available_models
+    from sam_service.core.models.choice import choose
+    from sam_service.core.models.registry import AUTO
+    from sam_service.core.threads import usable_cpus
+    if settings.sam2_model_size != AUTO:
+        return settings.sam2_model_size, ""
+    policy = choose_device(settings.sam2_device, force_cpu=settings.sam2_demo_force_cpu_device)
+    choice = choose(policy.device.type, settings.torch_num_threads or usable_cpus(),
+                    {model.size for model in available_models() if model.present}, offline=settings.hf_hub_offline)
+    return choice.size, f"{choice.reason}; "
 
 
 def _video(settings: Settings) -> str:

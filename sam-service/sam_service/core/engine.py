@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.memory.selection import frames_selected, neighbour_of
 from sam_service.core.models import registry
 from sam_service.core.models.catalogue import asked_revisions, available_models
+from sam_service.core.models.choice import choose
 from sam_service.core.models.family import Checkpoint, Network
 from sam_service.core.predictor import ObjectOutput, VideoPredictor
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
@@ -68,7 +69,8 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunningModel:
-    """Which network answers. label: its name for people. advice: what a person should know of it."""
+    """Which network answers. label: its name for people. advice: what a person should know of it. chosen: why this size, where
+    the machine chose it."""
 
     size: str
     image_size: int
@@ -78,6 +80,7 @@ class RunningModel:
     parameters: int
     label: str
     advice: str | None
+    chosen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +274,12 @@ class Engine:
             self.options.size, checkpoint.place, checkpoint.revision))]
 
     def _load(self) -> None:
-        options = self.options
+        options, chosen = self.options, None
         try:
             use_threads(self.threads)
             policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
+            if options.size == registry.AUTO:
+                options, chosen = self._choose(policy)
             predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
                                         speedups=options.speedups, features=self._features, track_every=options.track_every,
                                         telemetry=self.telemetry)
@@ -296,10 +301,19 @@ class Engine:
             size, info = registry.SIZES[options.size], network.info
             self._network, self.policy = network, policy
             self.info = RunningModel(info.size, info.image_size, str(policy.device), predictor.quantized, info.source,
-                                     info.parameters, size.label, registry.advice(size.name))
+                                     info.parameters, size.label, registry.advice(size.name), chosen)
             logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
                         info.size, info.source, info.parameters / 1e6, side, policy.device,
                         policy.reason, self.threads, time.perf_counter() - started)
+
+    def _choose(self, policy: DevicePolicy) -> tuple[EngineOptions, str]:
+        """The options with the size that is advised for this machine, and why it is."""
+        options = self.options
+        present = {model.size for model in available_models() if model.present}
+        choice = choose(policy.device.type, self.threads, present, offline=options.checkpoint.offline)
+        logger.info("SAM2_MODEL_SIZE=%s: %s", registry.AUTO, choice.reason)
+        self.options = replace(options, size=choice.size, image_size=options.image_size or choice.image_size)
+        return self.options, choice.reason
 
     def _predictor(self, image_size: int) -> VideoPredictor:
         """The predictor for an input size. All share the weights and the feature cache; a few that were used last are kept."""

@@ -28,6 +28,9 @@ SIZES: dict[str, ModelSize] = {name: size for sizes in _FAMILIES.values() for na
 DEFAULT_SIZE = next(name for name, size in SIZES.items() if size.embedded)
 """The size that runs without a download."""
 
+AUTO = "auto"
+"""Stands for the size that this machine is advised (`choice.py`), where the service's settings ask for a size."""
+
 
 def require_size(name: str) -> ModelSize:
     """A size by its name. Raises InvalidInput."""

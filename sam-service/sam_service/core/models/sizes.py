@@ -7,12 +7,26 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """On which machines a size is advised.
+
+    device: `cpu`, `cuda` or `mps`. order: the lowest is the best where several are advised. threads: on the CPU, at least.
+    image_size: side in pixels of the input, None for the size's own.
+    """
+
+    device: str
+    order: int
+    threads: int = 1
+    image_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSize:
     """One size of a family.
 
     label: for people. image_size: side in pixels of the usual input. repo: where its weights are published on the hub, at
     `revision`, a commit, tag or branch. meta_file: the name of Meta's `.pt`. folder: of weights that come with the package, for
-    a size that needs no download.
+    a size that needs no download. advised: where a person should take it (`choice.py`).
     """
 
     name: str
@@ -24,6 +38,7 @@ class ModelSize:
     meta_file: str | None = None
     folder: Path | None = None
     note: str = ""
+    advised: tuple[Advice, ...] = ()
 
     @property
     def embedded(self) -> bool:
