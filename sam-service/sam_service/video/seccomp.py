@@ -67,7 +67,7 @@ _LAST_KNOWN = 467
 _FCNTL_DENIED = (6, 7, 8, 10, 15, 37, 38, 1024, 1026)
 """Locks and leases on files, and who gets which signal when something can be read: any process, and any signal."""
 _IOCTL_ALLOWED = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
-"""Is it a terminal, how much can be read, whether to wait, whether programs inherit it. Others change files and send signals."""
+"""Is it a terminal, how much can be read, whether to wait, whether programs inherit it. Others change files or send signals."""
 _CLONE_THREAD = 0x00010000
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_PTRACER = 1, 4, 0x59616D61
