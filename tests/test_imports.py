@@ -32,9 +32,11 @@ ALLOWED: dict[str, set[str]] = {
     "defaults": set(),
     "client": {"masks", "export", "defaults"},
 }
-DOORS = {"__main__", "cli", "commands", "server", "connection", "flow", "local", "suggest", "demo_clip", "__init__"}
+DOORS = {"__main__", "cli", "commands", "server", "connection", "websocket", "flow", "local", "suggest", "demo_clip",
+         "__init__"}
 HEAVY = {"torch": {"core"}, "transformers": {"core"}, "fastapi": {"api"}, "starlette": {"api"},
-         "uvicorn": {"server", "connection", "local"}, "httpx": {"client", "core"}, "prometheus_client": {"telemetry", "api"}}
+         "uvicorn": {"server", "connection", "websocket", "local"}, "httpx": {"client", "core"},
+         "prometheus_client": {"telemetry", "api"}}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

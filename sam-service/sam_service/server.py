@@ -18,6 +18,7 @@ from sam_service.api.app import create_app
 from sam_service.api.guards import MAX_HEAD_BYTES
 from sam_service.connection import connections
 from sam_service.settings import Settings
+from sam_service.websocket import MAX_MESSAGE_BYTES, WebSocket
 
 logger = logging.getLogger(__name__)
 RESTARTS = "SAM_SERVICE_RESTARTS"  # when the process started anew, seconds since 1970; handed on from one to the next
@@ -46,6 +47,7 @@ class Server(uvicorn.Server):
         super().__init__(uvicorn.Config(
             self._app, host=settings.host, port=settings.port, log_level=log_level or settings.log_level, access_log=False,
             http=connections(limit),  # type: ignore[arg-type]
+            ws=WebSocket, ws_max_size=MAX_MESSAGE_BYTES,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=min(256, max(8, descriptors // 16)),
             timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s))))
 

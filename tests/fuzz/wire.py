@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import os
 import re
 import socket
 import struct
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 PATIENCE_S, ANSWER_TIMEOUT_S = 0.3, 20.0
+CONTINUATION, TEXT, BINARY, CLOSE, PING = 0, 1, 2, 8, 9  # kinds of frames of a WebSocket
 
 
 def connect(url: str) -> socket.socket:
@@ -53,3 +56,21 @@ def request(line: str, headers: dict[str, str], body: bytes = b"") -> bytes:
     fields = {"Host": "localhost", **({"Content-Length": str(len(body))} if body else {}), **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{line} HTTP/1.1\r\n{head}\r\n".encode("utf-8", "surrogateescape") + body
+
+
+def upgrade(path: str, **headers: str) -> bytes:
+    """A request for a WebSocket."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return request(f"GET {path}", {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+                                   "Sec-WebSocket-Key": key, **given})
+
+
+def frame(opcode: int, payload: bytes, *, last: bool = True, masked: bool = True, reserved: int = 0, claimed: int | None = None
+          ) -> bytes:
+    """A frame as a client sends it. claimed: the length that it says it has."""
+    length = len(payload) if claimed is None else claimed
+    size = struct.pack("!B", length) if length < 126 else struct.pack("!BH", 126, length) if length < 1 << 16 else \
+        struct.pack("!BQ", 127, length)
+    head = bytes([last << 7 | reserved << 4 | opcode]) + bytes([size[0] | masked << 7]) + size[1:]
+    return head + (b"\0\0\0\0" if masked else b"") + payload

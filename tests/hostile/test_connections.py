@@ -7,17 +7,19 @@ import json
 import resource
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from sam_service import connection as connections
 from sam_service import server as servers
+from sam_service import websocket as websockets
 from sam_service.connection import Gate
 from sam_service.local import local_service
 
 from tests.clips import write_video
-from tests.fuzz.wire import ANSWER_TIMEOUT_S, connect, exchange, request, reset
+from tests.fuzz.wire import ANSWER_TIMEOUT_S, CLOSE, CONTINUATION, PING, TEXT, connect, exchange, frame, request, reset, upgrade
 from tests.reliability.servers import DESCRIPTORS, Server, server
 from tests.support import settings
 
@@ -159,6 +161,69 @@ def test_refused_websockets_give_way(small: str) -> None:
             while (4404).to_bytes(2, "big") not in received:  # the code of the frame that closes; it is not answered
                 received += one.recv(4096)
         assert httpx.get(f"{small}/health", timeout=20).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def events(service: Server) -> Iterator[str]:
+    """The path of a session's events."""
+    with httpx.Client(base_url=service.url, timeout=20) as http:
+        session_id = http.post("/initialize", json={"video_path": "clip.mp4"}).json()["session_id"]
+        yield f"/sessions/{session_id}/events"
+        http.delete(f"/sessions/{session_id}")
+
+
+def bomb() -> bytes:
+    """15 KiB that unpack to 15 MiB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return (packer.compress(b"a" * (15 << 20)) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+TOO_MUCH = {
+    "a long message": frame(TEXT, b"a" * 5000),
+    "15 MiB announced": frame(TEXT, b"a", claimed=15 << 20),
+    "a long message in parts": frame(TEXT, b"a" * 3000, last=False) + frame(CONTINUATION, b"a" * 3000, last=False),
+    "3000 empty parts": frame(TEXT, b"", last=False) + frame(CONTINUATION, b"", last=False) * 3000,
+    "3000 pings": frame(PING, b"") * 3000,
+    "3000 messages": frame(TEXT, b"{}") * 3000,
+    "what unpacks to 15 MiB": frame(TEXT, bomb(), reserved=4),
+    "text that is no UTF-8": frame(TEXT, b"\xff"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_websocket_that_says_too_much_is_closed(service: Server, events: str, name: str) -> None:
+    before = len(service.told())
+    with connect(service.url) as one:
+        one.sendall(upgrade(events, Sec_WebSocket_Extensions="permessage-deflate"))
+        received = b""
+        while b"frames_ready" not in received and b"\r\n\r\n" not in received:
+            received += one.recv(65536)
+        one.sendall(TOO_MUCH[name])
+        with contextlib.suppress(ConnectionResetError):
+            while one.recv(65536):  # TimeoutError where it stays open
+                pass
+    assert "Traceback" not in service.told()[before:]
+
+
+def test_websockets_are_not_logged(service: Server) -> None:
+    before = len(service.told())
+    for _ in range(3):
+        exchange(service.url, upgrade("/sessions/none/events") + frame(CLOSE, b"\x03\xe8"))
+    assert service.told()[before:] == ""
+
+
+def test_a_websocket_whose_client_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, small: str) -> None:
+    monkeypatch.setattr(websockets, "UNREAD_S", 0.1)
+    monkeypatch.setattr(websockets, "MAX_BYTES", 1 << 30)
+    host, port = small.removeprefix("http://").split(":")
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect((host, int(port)))
+        one.settimeout(20)
+        one.sendall(upgrade("/sessions/none/events"))
+        with pytest.raises(ConnectionError):
+            while True:  # TimeoutError where the service waits as well
+                one.sendall(frame(PING, b"a" * 125) * 100)
 
 
 def test_a_body_in_tiny_chunks_is_refused(small: str) -> None:

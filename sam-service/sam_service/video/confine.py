@@ -67,7 +67,7 @@ def confine(video: int, max_memory_bytes: int, max_cpu_s: int) -> list[str]:
         if _landlock(libc, video):
             guards.append("landlock")
         _drop_capabilities(libc, video)
-        if filter_system_calls():
+        if filter_system_calls(opens_files=_is_folder(video)):
             guards.append("system calls")
     return guards
 

@@ -1,7 +1,8 @@
 """A filter of system calls for a process that decodes what a stranger sent: Linux on x86-64 and arm64, without a library.
 
 What is denied fails with EPERM, so that a decoder which only tries goes on; a call by another architecture's numbers ends the
-process. What is left: reading and writing what is open, memory, threads of its own, time, and limits on itself.
+process. What is left: reading and writing what is open, memory, threads of its own, time, and limits on itself. Calls that
+are newer than this list fail with ENOSYS, as on an older kernel.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ _DENIED = {
     "fchownat": (260, 54), "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
     "lremovexattr": (198, 15), "fremovexattr": (199, 16), "setxattrat": (463, 463), "removexattrat": (466, 466),
-    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "flock": (73, 32),
+    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "flock": (73, 32), "sync": (162, 81),
+    "syncfs": (306, 267), "inotify_init": (253, -1), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
+    # Ways into the kernel that no decoder takes.
+    "splice": (275, 76), "tee": (276, 77), "vmsplice": (278, 75), "modify_ldt": (154, -1), "memfd_create": (319, 279),
+    "memfd_secret": (447, 447), "io_setup": (206, 0), "io_submit": (209, 2),
     # The machine.
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "open_tree": (428, 428),
     "move_mount": (429, 429), "fsopen": (430, 430), "fsmount": (432, 432), "mount_setattr": (442, 442),
@@ -57,6 +62,12 @@ _DENIED = {
 
 _CLONE, _CLONE3, _TGKILL, _PRLIMIT = (56, 220), (435, 435), (234, 131), (302, 261)
 _SETPRIORITY, _PRCTL, _OPEN, _OPENAT, _OPENAT2 = (141, 140), (157, 167), (2, -1), (257, 56), (437, 437)
+_FCNTL, _IOCTL = (72, 25), (16, 29)
+_LAST_KNOWN = 467
+_FCNTL_DENIED = (6, 7, 8, 10, 15, 37, 38, 1024, 1026)
+"""Locks and leases on files, and who gets which signal when something can be read: any process, and any signal."""
+_IOCTL_ALLOWED = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
+"""Is it a terminal, how much can be read, whether to wait, whether programs inherit it. Others change files or send signals."""
 _CLONE_THREAD = 0x00010000
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_PTRACER = 1, 4, 0x59616D61
@@ -75,22 +86,22 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def filter_system_calls() -> bool:
+def filter_system_calls(*, opens_files: bool) -> bool:
     """Put the filter on all threads of this process, for good. False where the system has none.
 
-    It takes `no_new_privs`, which has to be set before.
+    It takes `no_new_privs`, which has to be set before. opens_files: whether files may still be opened, for reading.
     """
     architecture = _ARCHITECTURES.get(platform.machine())
     if platform.system() != "Linux" or architecture is None:
         return False
-    code = _program(*architecture)
+    code = _program(*architecture, opens_files=opens_files)
     program = _Program(len(code) // _INSTRUCTION.size, code)
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SECCOMP_CALL[architecture[1]]
     return bool(libc.syscall(number, _SET_MODE_FILTER, _FLAG_ALL_THREADS, ctypes.byref(program)) == 0)
 
 
-def _program(audit: int, place: int) -> bytes:
+def _program(audit: int, place: int, *, opens_files: bool) -> bytes:
     """The filter's instructions. place: which of the two numbers of each call is this machine's."""
     code = [
         _step(_LOAD, _ARCHITECTURE_AT), _step(_EQUAL, audit, 1, 0), _step(_RETURN, _KILL),
@@ -98,6 +109,7 @@ def _program(audit: int, place: int) -> bytes:
     ]
     if place == 0:
         code += [_step(_AT_LEAST, _X32, 0, 1), _step(_RETURN, _KILL)]
+    code += [_step(_AT_LEAST, _LAST_KNOWN + 1, 0, 1), _step(_RETURN, _UNKNOWN_CALL)]
     pid = os.getpid()
     # What depends on an argument: the call, the argument's place, the test, the value, and whether passing it allows or denies.
     code += _on_argument(_CLONE[place], 0, _ANY_BIT, _CLONE_THREAD, allow=True)
@@ -105,16 +117,24 @@ def _program(audit: int, place: int) -> bytes:
     code += _on_argument(_PRLIMIT[place], 0, _EQUAL, 0, allow=True)
     code += _on_argument(_SETPRIORITY[place], 0, _ANY_BIT, 0xFFFFFFFF, allow=False, goes_on=True)  # groups, users
     code += _on_argument(_SETPRIORITY[place], 1, _EQUAL, 0, allow=True)
-    code += _on_argument(_OPEN[place], 1, _ANY_BIT, _WRITING, allow=False)
-    code += _on_argument(_OPENAT[place], 2, _ANY_BIT, _WRITING, allow=False)
+    for call, flags in ((_OPEN[place], 1), (_OPENAT[place], 2)):
+        code += _on_argument(call, flags, _ANY_BIT, _WRITING, allow=False) if opens_files else _deny(call)
+    for command in _FCNTL_DENIED:
+        code += _on_argument(_FCNTL[place], 1, _EQUAL, command, allow=False, goes_on=True)
+    for command in _IOCTL_ALLOWED:
+        code += _on_argument(_IOCTL[place], 1, _EQUAL, command, allow=True, goes_on=True)
+    code += _deny(_IOCTL[place])
     for option in (_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_PTRACER):
         code += _on_argument(_PRCTL[place], 0, _EQUAL, option, allow=False, goes_on=True)
     for unknown in (_CLONE3[place], _OPENAT2[place]):  # libraries then use the older call, whose arguments can be read
         code += [_step(_EQUAL, unknown, 0, 1), _step(_RETURN, _UNKNOWN_CALL)]
     for numbers in _DENIED.values():
-        if numbers[place] >= 0:
-            code += [_step(_EQUAL, numbers[place], 0, 1), _step(_RETURN, _DENY)]
+        code += _deny(numbers[place])
     return b"".join([*code, _step(_RETURN, _ALLOW)])
+
+
+def _deny(call: int) -> list[bytes]:
+    return [] if call < 0 else [_step(_EQUAL, call, 0, 1), _step(_RETURN, _DENY)]
 
 
 def _on_argument(call: int, argument: int, test: int, value: int, *, allow: bool, goes_on: bool = False) -> list[bytes]:
