@@ -125,7 +125,7 @@ def _fill(data: Path, cache: Path) -> None:
 
 
 def _signature(data: Path) -> str:
-    """Tells one data folder from another: its files' names."""
+    """Identifies a data folder: a digest of its files' names."""
     names = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 

@@ -150,7 +150,7 @@ class Trainer:
         if math.isfinite(size):
             self.optimiser.step()
         else:
-            print(f"step {self.step}: the gradient is not finite; left out", flush=True)
+            print(f"step {self.step}: the gradient is not finite; skipped", flush=True)
         self.optimiser.zero_grad()
         self.step += 1
         self._note("loss", loss)
@@ -214,9 +214,9 @@ class Trainer:
                 writer.writerow(["step", "side", "what", "value"])
             means = {name: float(np.mean(values)) for name, values in sorted(self.notes.items())}
             writer.writerows([self.step, self.course.side_at(self.step), name, f"{value:.4f}"] for name, value in means.items())
-        left = (self.course.steps - self.step) / speed / 60
+        remaining = (self.course.steps - self.step) / speed / 60
         shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-        print(f"step {self.step}  {shown}  {speed:.2f} steps/s, {left:.0f} min left at that", flush=True)
+        print(f"step {self.step}  {shown}  {speed:.2f} steps/s, {remaining:.0f} min to go at that", flush=True)
         self.notes.clear()
 
 
