@@ -50,6 +50,8 @@ bench: install
 train: install
 	$(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[train]'
 	PYTHONPATH=.:sam-service $(BIN)/python -m training.train --out training/runs/nano $(if $(DATA),--data '$(DATA)') $(ARGS)
+	PYTHONPATH=.:sam-service $(BIN)/python -m training.train --out training/runs/nano-2 --second --start training/runs/nano/checkpoint \
+		--cache training/runs/nano/cache $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 # The field's own figures over REST, on the pictures of TRAINING_DATA that no training sees.
 eval: install

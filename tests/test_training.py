@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,14 @@ from sam_service.core.models.family import Checkpoint
 from sam_service.core.models.nano.architecture import Answer, Network
 
 from training.checkpoint import export, load
-from training.library import DEV_CLIPS, Library, is_dev, of_pictures, open_library
+from training.library import DEV_CLIPS, Entry, Library, is_dev, of_pictures, open_library
 from training.losses import Truth, cost
+from training.neighbours import cut_out, with_neighbour
 from training.pictures import made_up
 from training.prompts import Asked, correction, first_prompt, tensors, worn
 from training.sampler import FRAMES, Sampler
-from training.train import Course, Trainer, draw
+from training.train import FIRST, SECOND, Course, Trainer, draw, main
+from training.views import seen, zoomed_view
 
 SMALL = Course(steps=4, photos=1, clips=1, side=96, small_side=64, encoder_from=1, warm_up=1)
 
@@ -50,7 +53,7 @@ def test_a_run_repeats_and_goes_on_where_it_stopped(library: Library, tmp_path: 
 
 def test_a_run_of_another_course_is_not_resumed(library: Library, tmp_path: Path) -> None:
     trainer(library, tmp_path).save()
-    with pytest.raises(SystemExit, match="4 steps"):
+    with pytest.raises(SystemExit, match="'steps': 4"):
         trainer(library, tmp_path, Course(steps=9))
 
 
@@ -156,3 +159,57 @@ def test_a_right_answer_costs_less_and_unusable_pixels_nothing() -> None:
     assert torch.allclose(cost(answer(wrong_there, 3.0), unusable).total, cost(answer(right, 3.0), unusable).total, atol=0.02)
     gone = Truth.of(torch.zeros(1, 1, 64, 64))
     assert cost(answer(torch.full_like(right, -8.0), -3.0), gone).total < 0.1 < cost(answer(right, 3.0), gone).total
+
+
+def test_neighbours_stand_beside_the_object_and_one_of_them_may_be_asked_for() -> None:
+    rng = np.random.default_rng(2)
+    image = np.full((96, 128, 3), 60, np.uint8)
+    mask = np.zeros((96, 128), np.float32)
+    mask[30:60, 40:80] = 1
+    mask[:, :8] = np.nan
+    labels = np.zeros((50, 60), np.uint8)
+    labels[10:40, 15:45] = 1
+    neighbour = cut_out(np.full((50, 60, 3), 220, np.uint8), labels, 1)
+    assert neighbour is not None and neighbour[0].shape == (30, 30, 3) and cut_out(image, labels[:9, :9], 1) is None
+    before, behind, asked = 0, 0, 0
+    for _ in range(80):
+        pasted, found = with_neighbour(rng, image, mask, neighbour)
+        bright = (pasted != 60).any(2)
+        assert np.isnan(found[:, :8]).any() or bright[:, :8].any()
+        own = np.nan_to_num(found) > 0.5
+        if not (pasted != image).any():
+            assert np.array_equal(found, mask, equal_nan=True)
+        elif (own & (mask != 1)).any():
+            asked += 1
+            assert pasted[own].mean() > 100
+        else:
+            before += bool((own < (mask == 1)).any())
+            behind += bool((own == (mask == 1)).all() and bright.any())
+            assert own.sum() > 0.5 * 30 * 40
+    assert before > 3 and behind > 3 and asked > 3
+
+
+def test_a_zoomed_view_makes_small_objects_large() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.zeros((300, 400), np.uint8)
+    labels[100:112, 200:216] = 1
+    views = [zoomed_view(rng, labels, (96, 128), 1) for _ in range(40)]
+    shares = [float((seen(labels, view, (96, 128), labels=255) == 1).mean()) for view in views]
+    assert np.mean(shares) > 5 * (labels == 1).mean() and min(shares) > 0
+    sizes = Entry("coco_mini/1.webp", 300, 400, 0, {1: 192, 2: 149, 3: 480})
+    assert (sizes.objects, sizes.small_objects, sizes.weight) == ([3], [1, 3], 3.7)
+
+
+def test_the_second_course_goes_on_from_a_checkpoint(library: Library, tmp_path: Path) -> None:
+    course = replace(SECOND, steps=4, photos=1, side=64)
+    run = trainer(library, tmp_path, course)
+    blocks = [block.project.weight for block in run.network.encoder.blocks]
+    before = [weight.detach().clone() for weight in blocks]
+    run.one_step(draw(library, course, 5, 0))
+    moved = [not torch.equal(weight, old) for weight, old in zip(blocks, before, strict=True)]
+    frozen = SECOND.frozen_blocks
+    assert moved == [False] * frozen + [True] * (len(moved) - frozen)
+    assert course.side_at(0) == 64 and course.kept_at(0) == SECOND.averaging > FIRST.kept_at(0)
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "none"), "--second"])
+    assert not (tmp_path / "none").exists()

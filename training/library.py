@@ -25,7 +25,10 @@ DEV_SHARE = 10  # one photo in so many, by hash of its name, is kept for the sam
 CLIPS_FOLDER = "davis16"
 UNUSED = 255
 MADE_UP = 400  # pictures, where there is no folder
-LEAST_SHARE = 0.004  # of a picture, for an object to be trained on
+LEAST_SHARE = 0.004  # of a picture, for an object to be trained on in clips
+SMALL_SHARE, LEAST_PIXELS = 0.0012, 150  # the same in photos, which zoomed views enlarge; and pixels
+OFTEN = {"coco_mval": 2.4, "coco_mini": 3.7}
+"""How often a photo of these folders is shown for each time that one of another folder is: what is hard is shown more."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Entry:
     def objects(self) -> list[int]:
         """Labels of the objects that are large enough."""
         return [label for label, area in self.areas.items() if area >= LEAST_SHARE * self.height * self.width]
+
+    @property
+    def small_objects(self) -> list[int]:
+        """Labels of the objects that are large enough for a zoomed view."""
+        least = max(LEAST_PIXELS, SMALL_SHARE * self.height * self.width)
+        return [label for label, area in self.areas.items() if area >= least]
+
+    @property
+    def weight(self) -> float:
+        """How often a photo is shown, compared with the others."""
+        return OFTEN.get(Path(self.name).parts[0], 1.0)
 
 
 @dataclass
@@ -111,7 +125,7 @@ def _fill(data: Path, cache: Path) -> None:
 
 
 def _signature(data: Path) -> str:
-    """Tells one data folder from another: its files' names."""
+    """Identifies a data folder: a digest of its files' names."""
     names = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 

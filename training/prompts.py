@@ -15,9 +15,11 @@ from sam_service.core.models.nano.prompt_maps import Prompts
 
 Mask = NDArray[np.bool_]
 Point = tuple[float, float]
-CLICKS, BOX_AND_CLICK = 0.68, 0.12  # how often a first prompt is a click; how often a box has one, too
-DEEPEST = 0.5  # how often a first click lies deepest inside; else anywhere, deeper places more often
-CORRECTIONS_DEEPEST = 0.7
+CLICKS, BOX_AND_CLICK = 0.66, 0.12  # how often a first prompt is a click; how often a box has one, too
+CARELESS = (0.0, 0.02, 0.06)  # standard deviation of a box's sides, as shares of its size; each as often
+DEEPEST = 0.75  # how often a first click lies deepest inside; else anywhere, deeper places more often
+CORRECTED_DEEPEST = 0.65  # how often a correction lies deepest inside the deepest error; else in the largest one,
+LARGEST_DEEPEST = 0.7  # and so often deepest in that
 
 
 @dataclass
@@ -55,8 +57,7 @@ def box_around(mask: Mask, rng: np.random.Generator | None = None) -> tuple[floa
     ys, xs = np.nonzero(mask)
     box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float64)
     if rng is not None:
-        careless = 0.06 if rng.random() < 0.5 else 0.02
-        box += rng.normal(size=4) * careless * np.tile(box[2:] - box[:2], 2)
+        box += rng.normal(size=4) * rng.choice(CARELESS) * np.tile(box[2:] - box[:2], 2)
     return float(box[0]), float(box[1]), float(box[2]), float(box[3])
 
 
@@ -73,7 +74,9 @@ def first_prompt(mask: Mask, rng: np.random.Generator) -> Asked:
 def correction(
     answer: Mask, truth: Mask, usable: Mask, rng: np.random.Generator | None = None
 ) -> tuple[Point, int] | None:
-    """A click in the largest connected error, and its label; None where nothing is wrong."""
+    """A click in the deepest error, or with `rng` sometimes in the largest; and its label; None where nothing is wrong."""
+    if rng is None or rng.random() < CORRECTED_DEEPEST:
+        return _deepest_correction(answer, truth, usable)
     largest, found = 0, None
     for label in (1, 0):
         wrong = (answer != truth) & usable & (truth == bool(label))
@@ -82,7 +85,14 @@ def correction(
             part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
             if stats[part, cv2.CC_STAT_AREA] > largest:
                 largest, found = int(stats[part, cv2.CC_STAT_AREA]), (parts == part, label)
-    return None if found is None else (click_inside(found[0], rng, CORRECTIONS_DEEPEST), found[1])
+    return None if found is None else (click_inside(found[0], rng, LARGEST_DEEPEST), found[1])
+
+
+def _deepest_correction(answer: Mask, truth: Mask, usable: Mask) -> tuple[Point, int] | None:
+    """The place farthest from where the answer is right, as benchmarks click."""
+    errors = {label: (answer != truth) & usable & (truth == bool(label)) for label in (1, 0)}
+    label = max(errors, key=lambda label: float(depth(errors[label]).max()))
+    return (click_inside(errors[label]), label) if errors[label].any() else None
 
 
 def worn(mask: Mask, rng: np.random.Generator) -> Mask:

@@ -15,8 +15,8 @@ from training.prompts import Asked, correction, first_prompt, tensors, worn
 from training.sampler import FRAMES, Clip
 from training.views import Floats, Image8
 
-ROUNDS = 3  # answers to one prompt that are learnt from
-LATE, SKIPPED = 0.15, 2  # how often the first SKIPPED answers are not learnt from, so that later corrections are
+ROUNDS = (2, 3)  # answers to one prompt that are learnt from, each as often
+LATE, SKIPPED = 0.18, 2  # how often the first SKIPPED answers are not learnt from, so that later corrections are
 WORN_START = 0.1  # how often a picture begins with a bad mask to be corrected
 CLICKED_START, GOOD_CLICK = 0.4, 0.6  # how often a clip's first memory is the network's own answer; where its IoU is so
 RIGHT_MEMORY, WORN_MEMORY = 0.15, 0.2  # how often a tracked memory is the truth, or a worn truth
@@ -65,7 +65,7 @@ def _correct(asked: Sequence[Asked], logits: Tensor, truth: Truth, rng: np.rando
 def picture_step(
     network: Network, photos: Sequence[tuple[Image8, Floats]], rng: np.random.Generator, device: torch.device, note: Note
 ) -> Tensor:
-    """Prompt, correct and correct again; the mean cost of ROUNDS answers."""
+    """Prompt, correct and correct again; the mean cost of the answers."""
     truth = truth_of([mask for _, mask in photos], device)
     features = network.encode(pixels([image for image, _ in photos], device))
     earlier = torch.full_like(truth.mask, torch.nan)
@@ -79,8 +79,9 @@ def picture_step(
         else:
             asked.append(first_prompt(_boolean(mask), rng))
     skipped = SKIPPED if rng.random() < LATE else 0
+    rounds = int(rng.choice(ROUNDS))
     total = truth.mask.new_zeros(())
-    for number in range(skipped + ROUNDS):
+    for number in range(skipped + rounds):
         with torch.set_grad_enabled(number >= skipped):
             answer = network.decode(features, tensors(asked, device), earlier, None)
         if number >= skipped:
@@ -89,7 +90,7 @@ def picture_step(
             note(f"answer {number + 1}", float(found.iou.mean()))
         earlier = answer.logits.detach()
         _correct(asked, earlier, truth, rng)
-    return total / ROUNDS
+    return total / rounds
 
 
 def clip_step(

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from sam_service.core.models.nano.input_size import input_size
 
 from training.library import UNUSED, Entry, Library
+from training.neighbours import SAME, cut_out, with_neighbour
 from training.shapes import random_parts
-from training.views import ASPECTS, Colours, Floats, Image8, Size, moved, path, random_view, seen
+from training.views import ASPECTS, Colours, Floats, Image8, Size, moved, path, random_view, seen, zoomed_view
 
 FRAMES = 4  # of a clip: a prompted one and three in order
-LEAST_AREA = 0.003  # of the input, for an object to be prompted
-REAL, PHOTO = 0.5, 0.75  # real clips among clips; photos, not frames of clips, among pictures
+LEAST_AREA, LEAST_IN_PHOTO = 0.003, 0.0025  # of the input, for an object to be prompted
+REAL, PHOTO = 0.5, 0.87  # real clips among clips; photos, not frames of clips, among pictures
 COMPOSITE, OCCLUDED, GONE, BACK = 0.6, 0.45, 0.28, 0.4  # of made clips
-SHAPED, SHAPED_PICTURE = 0.3, 0.1  # made clips, and pictures, whose object is a random shape with a photo's texture
+ZOOMED, WHOLE = 0.3, 0.45  # photos in a zoomed view; the whole picture among the others
+CROWDED, MOST_NEIGHBOURS = 0.3, 3  # pictures with pasted neighbours, and how many
+BY_SIZE = 0.5  # how often a larger object of a photo is taken more often, with the root of its area
+SHAPED, SHAPED_PICTURE = 0.3, 0.15  # made clips, and pictures, whose object is a random shape with a photo's texture
 LEAVES, CUT, COVERED = range(3)  # how an object goes
 
 
@@ -42,6 +46,9 @@ class Sampler:
         self._library = library
         self._rng = rng
         self._names = sorted(name for name, frames in library.clips.items() if len(frames) >= FRAMES)
+        self._crowd = [entry for entry in library.photos if entry.small_objects]
+        weights = np.array([entry.weight for entry in self._crowd])
+        self._chance = weights / weights.sum()
 
     def size(self, side: int) -> Size:
         """An input size of about side x side pixels, of any usual aspect."""
@@ -56,16 +63,23 @@ class Sampler:
                 if np.nansum(clip.masks[0]) >= LEAST_AREA * clip.masks[0].size:
                     return clip.images[0], clip.masks[0]
                 continue
-            if not self._names or self._rng.random() < PHOTO:
-                entry, label = self._object()
+            still = not self._names or self._rng.random() < PHOTO
+            if still:
+                entry, label = self._crowd_object()
             else:
                 frames = self._library.clips[self._pick(self._names)]
                 entry, label = frames[self._rng.integers(len(frames))], 1
-            image, labels = self._library.picture(entry)
-            view = random_view(self._rng, labels, size, label)
-            mask = _mask(labels, view, size, label)
-            if np.nansum(mask) >= LEAST_AREA * mask.size:
-                return Colours(self._rng)(_image(image, view, size)), mask
+            source, labels = self._library.picture(entry)
+            if not (labels == label).any():
+                continue
+            zoomed = still and self._rng.random() < ZOOMED
+            view = (zoomed_view(self._rng, labels, size, label) if zoomed
+                    else random_view(self._rng, labels, size, label, whole=WHOLE))
+            image, mask = _image(source, view, size), _mask(labels, view, size, label)
+            if np.nansum(mask) >= LEAST_IN_PHOTO * mask.size and self._rng.random() < CROWDED:
+                image, mask = self._crowded(image, mask, cut_out(source, labels, label))
+            if np.nansum(mask) >= LEAST_IN_PHOTO * mask.size:
+                return Colours(self._rng)(image), mask
 
     def clip(self, size: Size) -> Clip:
         """A clip whose object is seen on the first frame."""
@@ -82,6 +96,24 @@ class Sampler:
         photos = self._library.photos
         entry = photos[self._rng.integers(len(photos))]
         return entry, entry.objects[self._rng.integers(len(entry.objects))]
+
+    def _crowd_object(self) -> tuple[Entry, int]:
+        """A photo, those of crowds more often, and one of its objects of any size."""
+        entry = self._crowd[self._rng.choice(len(self._crowd), p=self._chance)]
+        objects = entry.small_objects
+        weights = np.array([entry.areas[label] for label in objects]) ** (0.5 if self._rng.random() < BY_SIZE else 0.0)
+        return entry, objects[self._rng.choice(len(objects), p=weights / weights.sum())]
+
+    def _crowded(self, image: Image8, mask: Floats, own: tuple[Image8, Floats] | None) -> tuple[Image8, Floats]:
+        """The picture with some neighbours of its object."""
+        for _ in range(int(self._rng.integers(1, MOST_NEIGHBOURS + 1))):
+            neighbour = own
+            if own is None or self._rng.random() >= SAME:
+                entry, label = self._crowd_object()
+                neighbour = cut_out(*self._library.picture(entry), label)
+            if neighbour is not None and np.nansum(mask) > 0:
+                image, mask = with_neighbour(self._rng, image, mask, neighbour)
+        return image, mask
 
     def _pick(self, names: list[str]) -> str:
         return names[self._rng.integers(len(names))]

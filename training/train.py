@@ -1,10 +1,12 @@
 """Train the embedded network.
 
-    python -m training.train --out RUN [--data FOLDER] [--steps 3000] [--seed 1] [--device cpu] [--start CHECKPOINT]
+    python -m training.train --out RUN [--data FOLDER] [--steps 3000] [--seed 1] [--device cpu]
+    python -m training.train --out RUN --second --start CHECKPOINT [--data FOLDER] [--steps 2900] [--seed 2] [--device cpu]
 
-With `--data`, on the photos and clips of a folder (see `library.py`); without it, on made-up pictures. Both start from
-ImageNet weights. RUN gets `curves.csv`, `pictures/`, `checkpoint/` for the service, and `run.pt`; the same command goes on
-where it stopped. What a step sees depends on the seed and the step's number alone, so an interrupted run sees the same.
+The first line trains from ImageNet weights. The second one goes on from a checkpoint, with lower rates and more photos.
+With `--data`, on the photos and clips of a folder (see `library.py`); without it, on made-up pictures. RUN gets
+`curves.csv`, `pictures/`, `checkpoint/` for the service, and `run.pt`; the same command goes on where it stopped. What a
+step sees depends on the seed and the step's number alone, so an interrupted run sees the same.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +59,7 @@ class Course:
     frozen_blocks: int = 3  # of the encoder, never trained
     averaging: float = 0.998
     clip_gradient: float = 3.0
+    young: int = 20  # the average of the weights is shorter in the first steps, by so many; 0 where weights learnt before
 
     def side_at(self, step: int) -> int:
         """Side of the input, in pixels of a square of the same area."""
@@ -65,6 +69,17 @@ class Course:
         """Of the rates: warm-up, then half a cosine down to a fiftieth."""
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
         return min(1.0, (step + 1) / self.warm_up) * (0.98 * cosine + 0.02)
+
+    def kept_at(self, step: int) -> float:
+        """Share of the averaged weights that a step leaves as they were."""
+        return min(self.averaging, (1 + step) / (self.young + step)) if self.young else self.averaging
+
+
+FIRST = Course()
+SECOND = Course(
+    steps=2900, photos=6, clips=1, small=0.0, rate=4.5e-4, encoder_rate=7e-5, warm_up=80, encoder_from=0, young=0
+)
+"""Goes on from what the first one learnt: photos weigh more, all steps at full size."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +150,11 @@ class Trainer:
         if math.isfinite(size):
             self.optimiser.step()
         else:
-            print(f"step {self.step}: the gradient is not finite; left out", flush=True)
+            print(f"step {self.step}: the gradient is not finite; skipped", flush=True)
         self.optimiser.zero_grad()
         self.step += 1
         self._note("loss", loss)
-        kept = min(course.averaging, (1 + self.step) / (20 + self.step))
+        kept = course.kept_at(self.step)
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, 1 - kept)
@@ -167,14 +182,14 @@ class Trainer:
     def save(self) -> None:
         """Write the state, and the averaged weights as a checkpoint."""
         state = {"network": self.network.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict()}
-        torch.save(state | {"step": self.step, "seed": self.seed, "steps": self.course.steps}, self.out / "run.partial")
+        torch.save(state | {"step": self.step, "seed": self.seed, "course": asdict(self.course)}, self.out / "run.partial")
         (self.out / "run.partial").replace(self.out / "run.pt")
         export(self.average, self.out / "checkpoint", self.course.side)
 
     def _resume(self) -> None:
         state = torch.load(self.out / "run.pt", weights_only=True, map_location=self.device)
-        if (state["seed"], state["steps"]) != (self.seed, self.course.steps):
-            raise SystemExit(f"{self.out} is a run of seed {state['seed']} and {state['steps']} steps; ask for these")
+        if (state["seed"], state["course"]) != (self.seed, asdict(self.course)):
+            raise SystemExit(f"{self.out} is a run of seed {state['seed']} and another course: {state['course']}")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.step = state["average"], state["step"]
@@ -199,35 +214,41 @@ class Trainer:
                 writer.writerow(["step", "side", "what", "value"])
             means = {name: float(np.mean(values)) for name, values in sorted(self.notes.items())}
             writer.writerows([self.step, self.course.side_at(self.step), name, f"{value:.4f}"] for name, value in means.items())
-        left = (self.course.steps - self.step) / speed / 60
+        remaining = (self.course.steps - self.step) / speed / 60
         shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-        print(f"step {self.step}  {shown}  {speed:.2f} steps/s, {left:.0f} min left at that", flush=True)
+        print(f"step {self.step}  {shown}  {speed:.2f} steps/s, {remaining:.0f} min to go at that", flush=True)
         self.notes.clear()
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="photos and clips with labels; without it pictures are made up")
-    parser.add_argument("--steps", type=int, default=Course.steps)
+    parser.add_argument("--cache", type=Path, help="where pictures are kept decoded; RUN/cache without it")
+    parser.add_argument("--second", action="store_true", help="the second course, which needs --start")
+    parser.add_argument("--steps", type=int, help="in the place of the course's own number")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", type=Path, help="a checkpoint to go on from, in the place of ImageNet weights")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    if args.second and not args.start:
+        parser.error("--second goes on from a checkpoint: name it with --start")
+    course = SECOND if args.second else FIRST
+    course = replace(course, steps=args.steps or course.steps)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    library = open_library(args.data, args.out / "cache", dev=False, seed=args.seed)
+    library = open_library(args.data, args.cache or args.out / "cache", dev=False, seed=args.seed)
     if args.start:
         network = load(args.start)
     else:
         network = Network()
         network.encoder.load_imagenet(imagenet())
     print(f"{len(library.photos)} photos, {len(library.clips)} clips", flush=True)
-    Trainer(Course(steps=args.steps), library, args.out, args.seed, torch.device(args.device), network).run()
+    Trainer(course, library, args.out, args.seed, torch.device(args.device), network).run()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ ASPECTS = ((9 / 16, 0.45), (3 / 4, 0.25), (1.0, 0.15), (4 / 3, 0.15))
 CLEAR_SHARE = 0.6  # of an object that a crop shows at least, where that can be had in TRIES
 SMALLEST = 0.004  # of the view
 TRIES = 8
+ZOOMED_AREA = (0.015, 0.4)  # share of a zoomed view that its object would fill if it were whole
+CLOSEST, FARTHEST = 0.33, 1.2  # picture pixels for each pixel of a zoomed view; the latter times that of the whole picture
+ZOOMED_SHARE = 0.7  # of the object that a zoomed view shows at least, where that can be had in TRIES
 
 
 def view_of(centre: tuple[float, float], scale: float, angle: float, flip: bool, size: Size, stretch: float = 1.0) -> Floats:
@@ -64,6 +67,25 @@ def random_view(
         if inside >= CLEAR_SHARE * len(xs) and inside > SMALLEST * 4 * half_x * half_y:
             break
     return view_of((x, y), scale, rng.normal() * 0.08, flip, size, stretch)
+
+
+def zoomed_view(rng: np.random.Generator, labels: Image8, size: Size, label: int) -> Floats:
+    """A crop in which the object `label` has a random size, whatever its size in the picture."""
+    height, width = labels.shape
+    ys, xs = np.nonzero(labels == label)
+    farthest = FARTHEST * min(width / size[1], height / size[0])
+    for _ in range(TRIES):
+        share = math.exp(rng.uniform(*np.log(ZOOMED_AREA)))
+        scale = min(max(math.sqrt(len(ys) / (share * size[0] * size[1])), CLOSEST), farthest)
+        stretch = math.exp(rng.uniform(-0.15, 0.15))
+        half_x, half_y = size[1] * scale * stretch / 2, size[0] * scale / 2
+        pixel = rng.integers(len(ys))
+        x, y = xs[pixel] + rng.uniform(-0.8, 0.8) * half_x, ys[pixel] + rng.uniform(-0.8, 0.8) * half_y
+        x = min(max(x, half_x), width - half_x) if half_x < width / 2 else width / 2
+        y = min(max(y, half_y), height - half_y) if half_y < height / 2 else height / 2
+        if ((abs(xs - x) < half_x) & (abs(ys - y) < half_y)).sum() >= ZOOMED_SHARE * len(xs):
+            break
+    return view_of((x, y), scale, rng.normal() * 0.1, bool(rng.random() < 0.5), size, stretch)
 
 
 def path(rng: np.random.Generator, count: int, speed: float, zoom: float, turn: float) -> NDArray[np.float64]:

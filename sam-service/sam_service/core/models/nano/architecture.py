@@ -78,7 +78,7 @@ class Answer(NamedTuple):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity, the first one dilated."""
+    """Two 3x3 convolutions added to the identity, the first one dilated."""
 
     def __init__(self, width: int, dilation: int = 1, *, normalised: bool = True) -> None:
         super().__init__()
@@ -228,10 +228,10 @@ def _read(
         k = torch.cat([keys.flatten(2).float() for keys, _, _ in memories], 2)
         v = torch.cat([values.flatten(2).float() for _, values, _ in memories], 2)
         if reach is not None:
-            near = [1 / (reach.float().exp().square() * math.sqrt(min(max(far, 1), FAR))) for _, _, far in memories]
+            decays = [1 / (reach.float().exp().square() * math.sqrt(min(max(far, 1), FAR))) for _, _, far in memories]
             here, there = _places(h, w, query.device)
             q = torch.cat([q, here.expand(b, -1, -1)], 2)
-            k = torch.cat([k, torch.cat([there * one for one in near], 1).expand(b, -1, -1)], 1)
+            k = torch.cat([k, torch.cat([there * decay for decay in decays], 1).expand(b, -1, -1)], 1)
         block = h * w if torch.is_grad_enabled() else BLOCK
         found = []
         for row, start in itertools.product(range(b), range(0, h * w, block)):

@@ -117,10 +117,10 @@ class NanoNetwork:
         return Prompts(*tensors)
 
     def _memory(self, step: Step, features: architecture.Features, logits: Tensor, iou: float, presence: float) -> FrameMemory:
-        """What the object leaves on the frame: its mask, and what later frames are matched with."""
-        left = self._network.memory_of(features, logits)
+        """The frame's entry in the memory bank: the object's mask, and what later frames are matched with."""
+        memory = self._network.memory_of(features, logits)
         state = {name: step.features[name] for name in KEYS}
-        state |= {name: getattr(left, name).half().contiguous() for name in VALUES}
+        state |= {name: getattr(memory, name).half().contiguous() for name in VALUES}
         return FrameMemory(logits=logits[0, 0].float().contiguous(), object_score=presence, iou=iou, state=state)
 
 
