@@ -15,7 +15,8 @@ CONTEXT = ROOT / "sam-service"
 BASE, CPU, GPU = "docker-compose.yml", "docker-compose.cpu.yml", "docker-compose.gpu.yml"
 OPTIONS = {name.upper() for name in Settings.model_fields}
 ON_THE_COMMAND_LINE = {"HOST", "PORT"}
-OF_LIBRARIES = {"OMP_NUM_THREADS", "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_MPS_HIGH_WATERMARK_RATIO", "HF_HOME"}
+OF_LIBRARIES = {"OMP_NUM_THREADS", "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_MPS_HIGH_WATERMARK_RATIO",
+                "PYTORCH_MPS_LOW_WATERMARK_RATIO", "HF_HOME"}
 OF_COMPOSE = {"TORCH_INDEX", "CPU_LIMIT", "MEMORY_LIMIT"}
 
 

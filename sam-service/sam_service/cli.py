@@ -184,6 +184,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
     """
     from pydantic import ValidationError
 
+    from sam_service.core.environment import prepare_metal
     from sam_service.core.threads import apply_threads, usable_cpus
     from sam_service.logs import set_up
     from sam_service.settings import Settings, check_dotenv
@@ -202,7 +203,7 @@ def _settings(options: argparse.Namespace, *, log_level: str | None = None) -> S
         print(f".env: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8", file=sys.stderr)
         raise SystemExit(Exit.USAGE) from None
     apply_threads(settings.knobs().thread_count(usable_cpus()))
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    prepare_metal()
     if settings.hf_hub_offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if log_level is not None and "log_level" not in settings.model_fields_set:

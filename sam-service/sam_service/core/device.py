@@ -33,11 +33,8 @@ class DevicePolicy:
         return torch.autocast(self.device.type, dtype=self.autocast)
 
     def synchronize(self) -> None:
-        """Wait for the device in use, whichever it is; the CPU is always in step."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
+        """Wait for the device in use; see `wait_for`."""
+        wait_for(self.device)
 
     def release(self) -> None:
         """Give cached device memory back."""
@@ -45,6 +42,14 @@ class DevicePolicy:
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was given; the CPU is always in step. Called before the host reads results."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
@@ -90,32 +95,60 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def _device(requested: str, *, force_cpu: bool) -> DevicePolicy:
+    """The device and its usual precision, with the reason for it."""
     if force_cpu or requested == "cpu":
-        return DevicePolicy(torch.device("cpu"), None, "forced" if force_cpu else "asked for")
+        return DevicePolicy(torch.device("cpu"), None, "SAM2_DEMO_FORCE_CPU_DEVICE" if force_cpu else "asked for")
     if requested == "cuda" and not torch.cuda.is_available():
         raise ModelUnavailable("SAM2_DEVICE=cuda, but torch sees no CUDA device")
     if requested == "mps" and not torch.backends.mps.is_available():
-        raise ModelUnavailable("SAM2_DEVICE=mps, but torch sees no Metal device; containers on a Mac never have one")
+        raise ModelUnavailable(f"SAM2_DEVICE=mps, but {_why_no_metal()}")
     if requested in ("auto", "cuda") and torch.cuda.is_available():
         cuda = torch.device("cuda")
         return DevicePolicy(cuda, torch.bfloat16 if _has_bfloat16(cuda) else torch.float16, torch.cuda.get_device_name())
-    if requested in ("auto", "mps") and torch.backends.mps.is_available():
-        if is_forked():
-            if requested == "mps":
-                raise ModelUnavailable("SAM2_DEVICE=mps, but this process was forked, and Metal does not work in a forked "
-                                       "process; start the service as a process of its own, or set SAM2_DEVICE=cpu")
-            logger.warning("this process was forked; Metal does not work in a forked process, so the CPU is used")
-            return DevicePolicy(torch.device("cpu"), None, "forked process on macOS")
-        return DevicePolicy(torch.device("mps"), torch.float16, "Apple Metal")
-    return DevicePolicy(torch.device("cpu"), None, "no accelerator found")
+    if torch.backends.mps.is_available():
+        if not is_forked():
+            return DevicePolicy(torch.device("mps"), torch.float16, "Apple Metal")
+        if requested == "mps":
+            raise ModelUnavailable("SAM2_DEVICE=mps, but this process was forked, and Metal does not work in a forked "
+                                   "process; start the service as a process of its own, or set SAM2_DEVICE=cpu")
+        logger.warning("this process was forked, by gunicorn or the like; Metal does not work in a forked process, so the CPU "
+                       "is used; `sam-service serve` does not fork")
+        return DevicePolicy(torch.device("cpu"), None, "forked process on macOS")
+    return DevicePolicy(torch.device("cpu"), None, "no CUDA device" + (f", and {_why_no_metal()}" if on_mac() else ""))
+
+
+def _why_no_metal() -> str:
+    """Why torch sees no Metal device."""
+    if not on_mac():
+        return "Metal is for Macs, and a container on a Mac is no Mac"
+    if not torch.backends.mps.is_built():
+        return "this torch was built without Metal; install the arm64 build"
+    return "torch sees no Metal device: this macOS is too old for it, or there is no GPU"
 
 
 def is_forked() -> bool:
-    """Whether this process was made by fork, as gunicorn's and multiprocessing's workers on Unix are."""
-    forked = multiprocessing.parent_process() is not None and multiprocessing.get_start_method(True) != "spawn"
-    return forked or "gunicorn" in os.path.basename(sys.argv[0])
+    """Whether this process was made by fork, as gunicorn's workers and multiprocessing's on Unix may be."""
+    by_multiprocessing = multiprocessing.parent_process() is not None and multiprocessing.get_start_method(True) != "spawn"
+    return _forked_since_import or by_multiprocessing or "gunicorn" in os.path.basename(sys.argv[0])
+
+
+def on_mac() -> bool:
+    """Whether this is macOS."""
+    return sys.platform == "darwin"
 
 
 def is_apple_silicon() -> bool:
     """Whether this is an arm64 Mac."""
-    return sys.platform == "darwin" and platform.machine() == "arm64"
+    return on_mac() and platform.machine() == "arm64"
+
+
+_forked_since_import = False
+
+
+def _note_fork() -> None:
+    global _forked_since_import
+    _forked_since_import = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

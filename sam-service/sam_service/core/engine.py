@@ -230,8 +230,12 @@ class Engine:
         return not (following and neighbour % every)  # optical flow from the neighbour remembers where it carried masks
 
     def forget(self, key: str) -> None:
-        """Drop the image features of a session."""
-        self.run_on_device(lambda: self._features.forget(key))
+        """Drop the image features of a session, and give the device's memory back that they held."""
+        def drop() -> None:
+            self._features.forget(key)
+            if self.policy is not None:
+                self.policy.release()
+        self.run_on_device(drop)
 
     def check_image_size(self, image_size: int) -> None:
         """Raise InvalidInput for an input size that the model cannot run at, or that this service does not allow."""

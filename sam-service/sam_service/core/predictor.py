@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_service.core.device import DevicePolicy
+from sam_service.core.device import DevicePolicy, wait_for
 from sam_service.core.features import FeatureCache
 from sam_service.core.frames import FrameSource
 from sam_service.core.keyframes import Keyframes
@@ -182,6 +182,7 @@ def landed(memories: Sequence[FrameMemory]) -> list[FrameMemory]:
     finite = torch.stack([torch.isfinite(tensor).all().to(device) for named in parts for tensor in named.values()])
     rows = [memory.logits for memory in memories]
     if device.type != "cpu":
+        wait_for(device)
         flat = torch.cat([*(row.flatten() for row in rows), finite.float()]).cpu()
         *rows, finite = flat.split([*(row.numel() for row in rows), len(finite)])
         rows = [row.reshape(memory.logits.shape) for row, memory in zip(rows, memories, strict=True)]
