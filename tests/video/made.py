@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -31,10 +32,10 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.
 
 def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv420p", times: Sequence[Fraction] | None = None,
           size: tuple[int, int] = (WIDTH, HEIGHT), aspect: Fraction | None = None, frames: int = FRAMES, rate: int = 25,
-          interlaced: bool = False, options: dict[str, str] | None = None,
+          interlaced: bool = False, options: dict[str, str] | None = None, container: dict[str, str] | None = None,
           prepare: Callable[[VideoStream], None] | None = None, tag: Callable[[VideoFrame], None] | None = None) -> None:
     """Encode the pictures. times: seconds of each; evenly spaced if absent."""
-    with av.open(str(path), "w", format=form) as target:
+    with av.open(str(path), "w", format=form, container_options=container or {}) as target:
         stream = target.add_stream(codec, rate=rate, options=options or {})
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
@@ -96,13 +97,15 @@ def cover_only(path: Path) -> None:
         target.mux(sound.encode(None))
 
 
-def _as_pq(frame: VideoFrame) -> None:
-    frame.color_trc, frame.color_primaries, frame.colorspace = 16, 9, 9
+def hdr(path: Path, transfer: int, name: str) -> None:
+    """A clip in BT.2020 with a transfer function, by its number and x265's name of it."""
 
+    def tag(target: VideoFrame | VideoCodecContext) -> None:
+        target.color_trc, target.color_primaries, target.colorspace = transfer, 9, 9
 
-def _pq_stream(stream: VideoStream) -> None:
-    context = stream.codec_context
-    context.color_trc, context.color_primaries, context.colorspace = 16, 9, 9
+    write(path, "libx265", pixels="yuv420p10le", tag=tag, prepare=lambda stream: tag(stream.codec_context), options={
+        "preset": "ultrafast", "crf": "8",
+        "x265-params": f"log-level=none:transfer={name}:colorprim=bt2020:colormatrix=bt2020nc"})
 
 
 MILLISECONDS = [Fraction(at, 1000) for at in (0, 45, 117, 161, 210, 277, 327, 397, 444, 516, 560, 611)]
@@ -134,8 +137,21 @@ CLIPS: dict[str, Callable[[Path], None]] = {
     "raw.hevc": lambda path: write(path, "libx265", form="hevc", options={
         "preset": "ultrafast", "x265-params": "log-level=none"}),
     "anim.gif": lambda path: write(path, "gif", pixels="rgb8"),
-    "pq.mp4": lambda path: write(path, "libx265", pixels="yuv420p10le", tag=_as_pq, prepare=_pq_stream, options={
-        "preset": "ultrafast", "x265-params": "log-level=none:transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc"}),
+    "cinepak.avi": lambda path: write(path, "cinepak", pixels="rgb24", frames=3),
+    "jpeg2000.mov": lambda path: write(path, "jpeg2000", options={"b": "20M"}),
+    "cineform.mov": lambda path: write(path, "cfhd", pixels="yuv422p10le"),
+    "r210.mov": lambda path: write(path, "r210", pixels="gbrp10le", frames=3),
+    "mpeg2.mxf": lambda path: write(path, "mpeg2video", options={"b": "5M"}),
+    "raw.y4m": lambda path: write(path, "wrapped_avframe", form="yuv4mpegpipe"),
+    "anim.png": lambda path: write(path, "apng", form="apng", pixels="rgb24"),
+    "decoding_order.avi": lambda path: write(path, "libx264", options={"qp": "18", "bf": "3", "x264-params": "b-adapt=0"}),
+    "encrypted.mp4": lambda path: write(path, "libx264", options=X264, container={
+        "encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "0" * 32}),
+    "narrow.ts": lambda path: write(path, "mpeg2video", aspect=Fraction(1), options={"b": "5M"}),
+    "wide.ts": lambda path: write(path, "mpeg2video", aspect=Fraction(4, 3), options={"b": "5M"}),
+    "pq.mp4": lambda path: hdr(path, 16, "smpte2084"),
+    "hlg.mp4": lambda path: hdr(path, 18, "arib-std-b67"),
+    "bt2020.mp4": lambda path: hdr(path, 14, "bt2020-10"),
     "two_streams.mp4": two_streams,
     "cover.m4a": cover_only,
 }

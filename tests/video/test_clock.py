@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from sam_service.video.clock import FALLBACK_FPS, Clock, mean_rate, rate_of
+from sam_service.video.clock import FALLBACK_FPS, Clock, Order, mean_rate, rate_of
 
 
 @pytest.mark.parametrize(("stamps", "times"), [
@@ -27,6 +27,21 @@ def test_times_rise_whatever_a_file_says() -> None:
     times = [clock.tick(stamp) for stamp in (0.0, 0.0, 0.001, 0.001, 0.002, 0.0015, 0.002, 0.003)]
     assert all(later > earlier for earlier, later in pairwise(times))
     assert times[-1] == pytest.approx(0.003, abs=0.0005)
+
+
+def test_stamps_of_the_order_of_decoding_are_put_in_the_order_shown() -> None:
+    order = Order()
+    for stamp in range(6):
+        order.sent(stamp)
+    shown = [(0, False), (3, True), (2, True), (4, True), (1, False), (5, False)]
+    assert [order.shown(stamp, is_between) for stamp, is_between in shown] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_picture_that_is_missing_shifts_no_stamp() -> None:
+    order = Order()
+    for stamp in (0, 1, None, 3, 4):
+        order.sent(stamp)
+    assert [order.shown(stamp, False) for stamp in (0, 3, None, 4, 9)] == [0, 3, None, 4, 9]
 
 
 def test_the_rate_is_the_mean_or_what_is_claimed_where_both_say_the_same() -> None:

@@ -7,10 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from sam_service.errors import InvalidInput, NotAVideo
-from sam_service.video.display import Turn, square_pixels, turn_of
+from sam_service.video.display import HLG, PQ, Turn, square_pixels, tone_map, turn_of
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoLimits
@@ -21,7 +22,8 @@ from tests import clips
 from tests.video.conftest import Decoded, decoded, quarters
 
 SAME_PICTURES = ["av1.mp4", "av1_10.mkv", "wmv.wmv", "png.avi", "raw.avi", "huffyuv.avi", "animation.mov", "raw.h264",
-                 "raw.hevc", "anim.gif", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts", "interlaced_h264.mp4",
+                 "raw.hevc", "anim.gif", "anim.png", "cinepak.avi", "jpeg2000.mov", "cineform.mov", "r210.mov", "mpeg2.mxf",
+                 "raw.y4m", "decoding_order.avi", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts", "interlaced_h264.mp4",
                  "interlaced_prores.mov"]
 
 
@@ -89,6 +91,58 @@ def test_a_clip_of_hdr10_is_brought_to_ordinary_brightness(made: Path) -> None:
     picture = decoded(made / "pq.mp4").pictures[0]
     assert picture.max() > 240
     assert np.ptp(picture[..., 1]) > 150
+
+
+def test_a_clip_of_hlg_is_brought_to_ordinary_brightness_and_keeps_its_colours(made: Path) -> None:
+    """Expected by the formulas of ITU-R BT.2100 from the same clip without the mark of HLG."""
+    for picture, signal in zip(decoded(made / "hlg.mp4").pictures, decoded(made / "bt2020.mp4").pictures, strict=True):
+        assert np.abs(quarters(picture) - quarters(hlg_as_shown(signal))).max() < 2
+
+
+def hlg_as_shown(signal: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """A picture in HLG as a display of 1000 cd/m² shows it, 203 of these as white, what is over 0.6 of white bent; 0 to 255."""
+    part = signal / 255
+    scene = np.where(part <= 0.5, part**2 / 3, (np.exp((part - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    nits = 1000 * (scene @ (0.2627, 0.678, 0.0593))[..., None] ** 0.2 * scene
+    strongest = nits.max(-1, keepdims=True) / 203
+    bent = np.where(strongest < 0.6, strongest, 1 - 0.4 * np.exp(-(strongest - 0.6) / 0.4))
+    return np.asarray(255 * (nits / 203 / np.maximum(strongest, 1e-9) * bent) ** (1 / 2.2))
+
+
+def test_one_luminance_is_one_grey_in_both_kinds_of_hdr() -> None:
+    """BT.2408: 203 cd/m² is 75 % of HLG's signal and 58 % of PQ's; black and the brightest stay what they are.
+
+    4 levels apart at most, since a step of 8-bit PQ is as much there.
+    """
+    for pq, hlg in ((0, 0), (0.58, 0.75), (1, 1)):
+        greys = [np.asarray(Image.new("RGB", (1, 1), (round(255 * signal),) * 3).filter(tone_map(transfer)))
+                 for transfer, signal in ((PQ, pq), (HLG, hlg))]
+        assert np.abs(greys[0].astype(int) - greys[1]).max() <= 4
+        assert np.ptp(greys[1]) <= 1
+
+
+def test_an_encrypted_video_is_refused(made: Path) -> None:
+    with pytest.raises(NotAVideo, match="encrypted") as caught:
+        probe(made / "encrypted.mp4", VideoLimits())
+    assert caught.value.code == "encrypted"
+
+
+def test_a_sample_aspect_that_changes_is_said(made: Path, tmp_path: Path) -> None:
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes((made / "narrow.ts").read_bytes() + (made / "wide.ts").read_bytes())
+    clip = decoded(joined)
+    assert [picture.shape for picture in clip.pictures] == [(96, 160, 3)] * 24
+    assert clip.process.size_changed
+    assert not decoded(made / "wide.ts").process.size_changed
+
+
+def test_an_mp4_that_breaks_off_before_its_index_says_so(made: Path, tmp_path: Path) -> None:
+    data = (made / "plain.mp4").read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: data.index(b"moov") - 4])
+    with pytest.raises(NotAVideo, match="no index") as caught:
+        probe(cut, VideoLimits())
+    assert caught.value.code == "no_frames"
 
 
 def test_cover_art_alone_is_no_video(made: Path) -> None:

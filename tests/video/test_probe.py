@@ -93,6 +93,27 @@ def test_what_is_not_a_video_is_refused(tmp_path: Path, content: bytes) -> None:
     assert (caught.value.code, caught.value.field) == ("not_a_video", None)
 
 
+NAMED = {
+    "jpeg": (IMAGE, r"single picture \(JPEG\).*folder"),
+    "png": (cv2.imencode(".png", clips.picture(0))[1].tobytes(), "PNG"),
+    "playlist": (b"#EXTM3U\n#EXTINF:10,\na.ts\n", "playlist"),
+    "web page": (b"<!DOCTYPE html><html><body>Not found</body></html>", "web page"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+    "realmedia": (b".RMF\x00\x00\x00\x12" + bytes(100), "RealMedia"),
+    "tar": (bytes(257) + b"ustar" + bytes(100), "TAR"),
+    "bare mpeg-4": (b"\x00\x00\x01\xb0\x01" + bytes(100), "MPEG-4"),
+}
+
+
+@pytest.mark.parametrize(("content", "name"), NAMED.values(), ids=NAMED.keys())
+def test_what_is_refused_is_named_with_a_way_to_convert_it(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / "upload.mp4"
+    path.write_bytes(content)
+    with pytest.raises(NotAVideo, match=rf"the file is .*{name}.*ffmpeg -i") as caught:
+        probe(path, LIMITS)
+    assert caught.value.code == "not_a_video"
+
+
 def test_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "empty.mp4"
     path.touch()

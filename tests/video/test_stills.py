@@ -16,19 +16,21 @@ from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
+from sam_service.video.naming import frames_of
 from sam_service.video.probe import probe
 
 from tests import clips
 from tests.hostile.files import png
 from tests.video.conftest import decoded
 
+FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
 NAMES = [f"frame{index}" for index in range(11)]  # frame10 comes after frame9
 
 
 def picture(index: int, suffix: str = ".png", size: tuple[int, int] = (160, 120)) -> bytes:
     """A picture file with the number `index` painted in it."""
     file = io.BytesIO()
-    Image.fromarray(clips.picture(index, *size)[..., ::-1]).save(file, {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[suffix])
+    Image.fromarray(clips.picture(index, *size)[..., ::-1]).save(file, FORMATS[suffix])
     return file.getvalue()
 
 
@@ -47,7 +49,7 @@ def refusal(path: Path, limits: VideoLimits | None = None) -> ServiceError:
     return caught.value
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
 def test_a_folder_is_a_clip_in_natural_order(tmp_path: Path, suffix: str) -> None:
     for index, name in enumerate(NAMES):
         (tmp_path / f"{name}{suffix}").write_bytes(picture(index, suffix))
@@ -103,11 +105,64 @@ def test_pictures_of_every_depth_look_the_same(tmp_path: Path, mode: str) -> Non
     assert np.abs(image.mean(-1) - grey).mean() < 6
 
 
-def test_pictures_lie_as_their_exif_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "suffix"), [(8, "png"), (10, "tif"), (12, "png"), (14, "tif")])
+def test_grey_of_fewer_bits_than_16_is_not_black(tmp_path: Path, bits: int, suffix: str) -> None:
+    grey = clips.picture(5)[..., 1]
+    deep = grey.astype(np.uint16) << (bits - 8)
+    for index, values in enumerate((deep // 4, deep, deep)):
+        Image.fromarray(values).save(tmp_path / f"{index}.{suffix}", compression="tiff_lzw" if suffix == "tif" else None)
+    clip = decoded(tmp_path)
+    assert np.abs(clip.pictures[0].mean(-1) - grey // 4).mean() < 6, "one scale for the whole clip"
+    assert np.abs(clip.pictures[2].mean(-1) - grey).mean() < 6
+
+
+def test_grey_deeper_than_the_pictures_looked_into_is_named(tmp_path: Path) -> None:
+    for index in range(20):
+        Image.fromarray(np.full((20, 20), 60_000 if index == 19 else 4000, np.uint16)).save(tmp_path / f"{index}.png")
+    with pytest.raises(InvalidInput, match=r"19\.png.*60000.*12 bits") as caught:
+        decoded(tmp_path)
+    assert caught.value.code == "picture_depth"
+
+
+def test_floating_point_and_pages_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "float").mkdir()
+    Image.fromarray(np.ones((20, 20), np.float32)).save(tmp_path / "float" / "0.tif")
+    assert refusal(tmp_path / "float").code == "picture_depth"
+    (tmp_path / "pages").mkdir()
+    page = Image.new("L", (20, 20))
+    page.save(tmp_path / "pages" / "0.tif", save_all=True, append_images=[page])
+    assert refusal(tmp_path / "pages").code == "several_pages"
+
+
+@pytest.mark.parametrize("names", [["-10", "-2", "-1", "0", "1", "2", "10"], ["t_-2", "t_-1", "t_0", "t_003", "t_20"],
+                                   ["run-1-2", "run-1-10", "run-2-1"]])
+def test_numbers_may_be_negative_or_padded_and_a_hyphen_is_none(names: list[str]) -> None:
+    files = [f"{name}.png" for name in names]
+    assert frames_of(sorted(files)) == files
+
+
+def test_a_picture_that_would_be_left_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(picture(0))
+    (tmp_path / "1.HEIC").write_bytes(b"a phone's picture")
+    error = refusal(tmp_path)
+    assert (error.code, "1.HEIC" in error.message, "ffmpeg" in error.message) == ("unknown_pictures", True, True)
+    assert refusal(archive(tmp_path / "a.zip", {"a/0.exr": b""})).code == "unknown_pictures"
+
+
+def test_a_mask_under_its_frames_name_is_no_frame(tmp_path: Path) -> None:
+    (tmp_path / "00000.jpg").write_bytes(picture(0, ".jpg"))
+    (tmp_path / "00000.png").write_bytes(picture(1))
+    error = refusal(tmp_path)
+    assert error.code == "two_of_a_name"
+    assert "00000.jpg and 00000.png" in error.message
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_pictures_lie_as_their_exif_says(tmp_path: Path, suffix: str) -> None:
     image = Image.fromarray(clips.picture(5)[..., ::-1])
     described = Image.Exif()
     described[0x0112] = 6
-    image.save(tmp_path / "0.jpg", exif=described, quality=95)
+    image.save(tmp_path / f"0{suffix}", exif=described, quality=95)
     shown = decoded(tmp_path).pictures[0]
     assert shown.shape == (160, 120, 3)
     assert np.abs(shown.astype(int) - np.rot90(np.asarray(image), -1)).mean() < 5

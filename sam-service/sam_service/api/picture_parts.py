@@ -15,7 +15,8 @@ from sam_service.sessions.names import check_file_name
 
 MAX_PARTS = 20_000
 _PIECE_BYTES = 1 << 20
-_SUFFIXES = {b"\xff\xd8\xff": (".jpg", ".jpeg"), b"\x89PNG\r\n\x1a\n": (".png",)}
+_SUFFIXES = {b"\xff\xd8\xff": (".jpg", ".jpeg"), b"\x89PNG\r\n\x1a\n": (".png",), b"BM": (".bmp",),
+             b"II*\0": (".tif", ".tiff"), b"MM\0*": (".tif", ".tiff")}
 _WEBP = (".webp",)
 
 
@@ -58,7 +59,8 @@ def _picture_name(source: IO[bytes], part: FilePart) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         fitting = _WEBP
     if fitting is None:
-        raise InvalidInput(f"several parts `file` are the pictures of a clip: JPEG, PNG or WebP; {name} is none", field="file")
+        raise InvalidInput(f"several parts `file` are the pictures of a clip: JPEG, PNG, WebP, BMP or TIFF; {name} is none",
+                           field="file")
     return name if name.lower().endswith(fitting) else name + fitting[0]
 
 

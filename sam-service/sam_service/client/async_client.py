@@ -92,7 +92,7 @@ class AsyncSamClient:
     async def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> AsyncVideoSession:
         """Upload a video and open it; the session is deleted when its `async with` ends.
 
-        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, in natural order) or a list of their paths.
+        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, BMP, TIFF) in natural order, or their paths.
         """
         return AsyncVideoSession(self, await self.perform(calls.initialize(video, options)))
 

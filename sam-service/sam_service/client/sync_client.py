@@ -91,7 +91,7 @@ class SamClient:
     def initialize(self, video: Video, **options: Unpack[OpenOptions]) -> VideoSession:
         """Upload a video and open it; the session is deleted when its `with` ends.
 
-        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, in natural order) or a list of their paths.
+        video: a path, a binary file, a folder of pictures (JPEG, PNG, WebP, BMP, TIFF) in natural order, or their paths.
         """
         return VideoSession(self, self.perform(calls.initialize(video, options)))
 

@@ -14,7 +14,8 @@ from sam_service.client.errors import InvalidArgument
 
 Place = str | os.PathLike[str]
 Video = Place | IO[bytes] | Sequence[Place]
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_REFUSED = (".avif", ".dpx", ".exr", ".heic", ".heif", ".jp2", ".pgm", ".ppm", ".tga")
 
 
 @contextlib.contextmanager
@@ -23,7 +24,12 @@ def opened(video: Video) -> Iterator[tuple[str, IO[bytes]]]:
     if isinstance(video, str | os.PathLike):
         path = Path(video)
         if path.is_dir():
-            found = sorted(item for item in path.iterdir() if item.suffix.lower() in PICTURES and item.is_file())
+            files = [item for item in path.iterdir() if item.is_file() and not item.name.startswith(".")]
+            found = sorted(item for item in files if item.suffix.lower() in PICTURES)
+            refused = min((item.name for item in files if item.suffix.lower() in _REFUSED), default=None)
+            if refused is not None:
+                raise InvalidArgument("video", f"is the folder {path}, in which {refused} is of a kind that is not accepted: "
+                                               f"wanted are {', '.join(PICTURES)}")
             if not found:
                 raise InvalidArgument("video", f"is the folder {path}, which has no picture ({', '.join(PICTURES)})")
             with _archive({item.name: item for item in found}) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 
@@ -41,6 +42,33 @@ class Clock:
             self._start = stamp - self.time_s if self._start is None else self._start
             self._stamp = stamp
         return self.time_s
+
+
+class Order:
+    """Gives pictures their stamps in the order shown, where a container has them in the order of decoding: H.264 with B-frames
+    in AVI and in some MXF and MP4 files.
+
+    The stamps of such a file rise from packet to packet, although its pictures are shown in another order. Each picture then
+    gets the smallest stamp that no picture has yet.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+        self._is_wrong = False
+
+    def sent(self, stamp: int | None) -> None:
+        """A packet with this stamp goes to the decoder."""
+        if stamp is not None:
+            heapq.heappush(self._waiting, stamp)
+
+    def shown(self, stamp: int | None, is_between: bool) -> int | None:
+        """The right stamp of the next picture, for which the file says `stamp`. is_between: whether it is a B-frame."""
+        if stamp is None or not self._waiting:
+            return stamp
+        self._is_wrong |= is_between and stamp != self._waiting[0]
+        while not self._is_wrong and self._waiting and self._waiting[0] < stamp:
+            heapq.heappop(self._waiting)  # of a packet that became no picture
+        return heapq.heappop(self._waiting) if self._waiting else stamp
 
 
 def mean_rate(frames: int, last_s: float, claimed: float | None) -> float | None:

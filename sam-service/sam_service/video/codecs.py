@@ -24,9 +24,14 @@ CODECS = {
     "HuffYUV": ("huffyuv", "ffvhuff"),
     "Ut Video": ("utvideo",),
     "QuickTime Animation": ("qtrle",),
-    "PNG": ("png",),
+    "JPEG 2000": ("jpeg2000",),
+    "CineForm": ("cfhd",),
+    "Cinepak": ("cinepak",),
+    "Microsoft Video 1": ("msvideo1",),
+    "VP6": ("vp6", "vp6f"),
+    "PNG": ("png", "apng"),
     "GIF": ("gif",),
-    "uncompressed": ("rawvideo", "v210"),
+    "uncompressed": ("rawvideo", "v210", "v410", "r210", "r10k"),
 }
 """What is decoded: its name for people, and FFmpeg's decoders of it."""
 

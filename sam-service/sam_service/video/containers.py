@@ -6,6 +6,7 @@ Only the containers listed here ever reach it, and each reaches the one demuxer 
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 
 SNIFF_BYTES = 2048
@@ -13,6 +14,7 @@ SNIFF_BYTES = 2048
 
 _IMAGE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heif", b"heim", b"heis", b"heix", b"mif1", b"msf1"})
 _FIRST_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pnot", b"sidx"})
+_MOST_BOXES = 10_000
 _SYNC, _PACKET_SIZES = 0x47, (188, 192, 204)
 _FEWEST_PACKETS, _FEWEST_PACKETS_LATE = 3, 5  # of a transport stream: where it begins with a packet; where in the middle of one
 
@@ -28,7 +30,10 @@ class Container(StrEnum):
     FLV = "flv"
     ASF = "asf"
     OGG = "ogg"
+    MXF = "mxf"
+    Y4M = "y4m"
     GIF = "gif"
+    APNG = "animated-png"
     WEBP = "animated-webp"
     DV = "dv"
     IVF = "ivf"
@@ -58,7 +63,7 @@ DEMUXERS = {
     Container.MP4: "mov", Container.MATROSKA: "matroska", Container.AVI: "avi", Container.MPEG_TS: "mpegts",
     Container.MPEG_PS: "mpeg", Container.FLV: "flv", Container.ASF: "asf", Container.OGG: "ogg", Container.GIF: "gif",
     Container.DV: "dv", Container.IVF: "ivf", Container.H264: "h264", Container.HEVC: "hevc",
-    Container.MPEG_VIDEO: "mpegvideo",
+    Container.MPEG_VIDEO: "mpegvideo", Container.MXF: "mxf", Container.Y4M: "yuv4mpegpipe", Container.APNG: "apng",
 }
 """FFmpeg's name of the one demuxer for each container. Pictures and animated WebP do not go through FFmpeg."""
 
@@ -71,6 +76,8 @@ def sniff(head: bytes) -> Container | None:
         return Container.MP4
     if head[:4] == b"RIFF":
         return _riff(head)
+    if head.startswith(_PNG):
+        return Container.APNG if _is_animated(head) else None
     for magic, container in _MAGIC:
         if head.startswith(magic):
             return container
@@ -89,7 +96,60 @@ _MAGIC = (
     (b"DKIF\x00\x00", Container.IVF),
     (b"\x1f\x07\x00", Container.DV),
     (b"PK\x03\x04", Container.ZIP),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", Container.MXF),
+    (b"YUV4MPEG2 ", Container.Y4M),
 )
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+_PICTURE = "a single picture ({}); a clip of pictures is a folder, a ZIP archive or several parts `file`"
+_SOUND = "sound without pictures ({})"
+_REFUSED = (
+    (0, b"\xff\xd8\xff", _PICTURE.format("JPEG")), (0, _PNG, _PICTURE.format("PNG")), (8, b"WEBP", _PICTURE.format("WebP")),
+    (0, b"BM", _PICTURE.format("BMP")), (0, b"II*\0", _PICTURE.format("TIFF")), (0, b"MM\0*", _PICTURE.format("TIFF")),
+    (4, b"ftypavif", _PICTURE.format("AVIF")), (4, b"ftypavis", "an animated AVIF"),
+    (4, b"ftyphe", _PICTURE.format("HEIC")), (4, b"ftypmif1", _PICTURE.format("HEIF or AVIF")),
+    (8, b"WAVE", _SOUND.format("WAV")), (0, b"ID3", _SOUND.format("MP3")), (0, b"fLaC", _SOUND.format("FLAC")),
+    (0, b".RMF", "RealMedia"), (0, b"nut/multimedia", "NUT"), (0, b"\xb7\xd8\x00\x20\x37\x49\xda\x11", "WTV"),
+    (0, b"\0\0\1\xb0", "a bare MPEG-4 stream"), (0, b"\x12\0\x0a", "a bare AV1 stream"), (4, b"RED", "R3D, raw data"),
+    (0, b"#EXTM3U", "a playlist, which only names videos"), (0, b"ffconcat", "a list, which only names videos"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS and not the file itself; `git lfs pull` fetches it"),
+    (0, b"<!doctype html", "a web page and not the video; the download went wrong"),
+    (0, b"<html", "a web page and not the video; the download went wrong"), (0, b"<?xml", "XML"), (0, b"%pdf", "PDF"),
+    (0, b"\x1f\x8b", "gzip; pack the pictures as ZIP"), (0, b"7z\xbc\xaf", "7z; pack the pictures as ZIP"),
+    (0, b"rar!", "RAR; pack the pictures as ZIP"), (257, b"ustar", "TAR; pack the pictures as ZIP"),
+)
+
+
+def name_of(head: bytes) -> str | None:
+    """What a file that `sniff` does not accept is, in words, by its first bytes; None where it is not known."""
+    lower = head.lower()
+    return next((name for at, magic, name in _REFUSED if lower.startswith(magic.lower(), at)), None)
+
+
+def _is_animated(head: bytes) -> bool:
+    """Whether a PNG says, before its first pixels, that it is animated."""
+    at = len(_PNG)
+    while (name := head[at + 4 : at + 8]) and name != b"IDAT":
+        if name == b"acTL":
+            return True
+        at += 12 + int.from_bytes(head[at : at + 4])
+    return False
+
+
+def has_index(descriptor: int) -> bool:
+    """Whether an open MP4 has the box that says where its frames lie. Only the names and sizes of boxes are read."""
+    end, at = os.fstat(descriptor).st_size, 0
+    for _ in range(_MOST_BOXES):
+        head = os.pread(descriptor, 16, at)
+        size = int.from_bytes(head[:4])
+        if head[4:8] == b"moov":
+            return True
+        if size == 1:
+            size = int.from_bytes(head[8:16])
+        if size < 8 or at + size >= end:
+            return False
+        at += size
+    return False
 
 
 def _riff(head: bytes) -> Container | None:

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -26,16 +27,16 @@ from av.filter import Graph
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Disposition
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
 from sam_service.errors import NotAVideo
-from sam_service.video.clock import Clock, rate_of
+from sam_service.video.clock import Clock, Order, rate_of
 from sam_service.video.codecs import CONTAINER_OPTIONS, check_codec
-from sam_service.video.containers import DEMUXERS, Container
-from sam_service.video.display import PQ, UPRIGHT, Turn, square_pixels, tone_map, turn_of
+from sam_service.video.containers import DEMUXERS, Container, has_index
+from sam_service.video.display import HDR, UPRIGHT, Turn, square_pixels, tone_map, turn_of
 
 _MAX_FRAMES = 10**9
 _MAX_ERRORS = 4096  # damaged packets in a row that are passed over
@@ -70,6 +71,9 @@ class Decoder:
             self._input = av.open("fd:", format=DEMUXERS[container], container_options=options, metadata_errors="replace")
         except av.error.FFmpegError as error:
             _reraise_memory(error)
+            if container is Container.MP4 and not has_index(descriptor):
+                raise NotAVideo("the file has no index of its frames: a recording or an upload that broke off, or one piece of "
+                                "a stream without its beginning", code="no_frames") from None
             raise _no_frames() from None
         self._stream = _largest(list(self._input.streams.video))
         codec = self._stream.codec_context
@@ -84,11 +88,13 @@ class Decoder:
         self.fps = rate_of(self._stamps_s(), self._claimed_fps())
         self.frame_count = self._count()
         self._clock = Clock(self.fps)
+        self._order = Order() if codec.has_b_frames and self._is_rising() else None
         self._reformatter = VideoReformatter()
         self._frames = self._shown()
         self._frame: VideoFrame | None = None
         self._turn = UPRIGHT
         self._first_size: tuple[int, int] | None = None
+        self._first_aspect: Fraction | None = None  # by the codec, which a broadcast may change in mid-stream
         self.size_changed = False
         aspect = self._stream.sample_aspect_ratio
         self.pixel_aspect = Fraction(1) if not aspect else Fraction(aspect)
@@ -104,11 +110,12 @@ class Decoder:
         base = frame.time_base or self._stream.time_base
         self._clock.tick(float(stamp * base) if stamp is not None and base else None)
         self._turn = _turn(frame)
+        codec_aspect = self._stream.codec_context.sample_aspect_ratio
         if self._first_size is None:
-            self._first_size = (frame.width, frame.height)
+            self._first_size, self._first_aspect = (frame.width, frame.height), codec_aspect
             shown = square_pixels(frame.width, frame.height, self.pixel_aspect)
             self.width, self.height = self._turn.size(*shown)
-        self.size_changed |= (frame.width, frame.height) != self._first_size
+        self.size_changed |= (frame.width, frame.height) != self._first_size or codec_aspect != self._first_aspect
         return True
 
     @property
@@ -137,8 +144,8 @@ class Decoder:
             _reraise_memory(error)
             return None
         image = Image.frombuffer("RGBX", to, cast(bytes, plane), "raw", "RGBX", plane.line_size, 1)
-        if frame.color_trc == PQ:
-            image = image.convert("RGB").filter(tone_map())
+        if frame.color_trc in HDR:
+            image = image.convert("RGB").filter(tone_map(frame.color_trc))
         return image if self._turn == UPRIGHT else Image.fromarray(self._turn.apply(np.asarray(image)), image.mode)
 
     def close(self) -> None:
@@ -162,6 +169,8 @@ class Decoder:
             packet = next(self._demuxed, None)
             if packet is None:
                 return
+            if packet.has_sidedata("encryption_info") or "enc_key_id" in self._stream.metadata:
+                raise NotAVideo("the video is encrypted, and the service has no keys; upload it without DRM", code="encrypted")
             self._ahead.append(packet)
             size += packet.size
 
@@ -183,6 +192,11 @@ class Decoder:
             if stamp is not None and not packet.is_discard:
                 stamps.append(stamp)
         return [float(stamp * base) for stamp in stamps]
+
+    def _is_rising(self) -> bool:
+        """Whether the stamps of the first packets only rise, as they do not where pictures are shown in another order."""
+        stamps = [packet.pts for packet in self._ahead]
+        return all(a is not None and b is not None and a < b for a, b in pairwise(stamps))
 
     def _claimed_fps(self) -> float | None:
         rate = self._stream.guessed_rate if self.container.is_raw else self._stream.average_rate
@@ -228,6 +242,8 @@ class Decoder:
         """The pictures that can be decoded."""
         codec, errors = self._stream.codec_context, 0
         for packet in self._packets():
+            if self._order is not None:
+                self._order.sent(packet.pts)
             try:
                 frames = codec.decode(packet)
             except av.error.FFmpegError as error:
@@ -237,11 +253,17 @@ class Decoder:
                     return
                 continue
             errors = 0 if frames else errors
-            yield from frames
+            yield from map(self._stamped, frames)
         try:
-            yield from codec.decode(None)
+            yield from map(self._stamped, codec.decode(None))
         except av.error.FFmpegError as error:
             _reraise_memory(error)
+
+    def _stamped(self, frame: VideoFrame) -> VideoFrame:
+        """The picture with the stamp of its place in the order shown."""
+        if self._order is not None:
+            frame.pts = self._order.shown(frame.pts, frame.pict_type == PictureType.B)
+        return frame
 
     def _shown(self) -> Iterator[VideoFrame]:
         """The pictures in full: those that are made of two fields are put together anew.

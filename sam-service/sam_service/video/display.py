@@ -12,12 +12,14 @@ import numpy.typing as npt
 from PIL import ImageFilter
 
 _LARGEST_ASPECT = 8
-PQ = 16
-"""The transfer function of HDR10 and Dolby Vision, as H.273 numbers it."""
+PQ, HLG = 16, 18
+"""The transfer functions of high dynamic range, as H.273 numbers them: of HDR10 and Dolby Vision, of broadcast and phones."""
+
+HDR = (PQ, HLG)
 
 _WHITE_NITS = 203.0  # diffuse white in HDR (ITU-R BT.2408)
 _KNEE = 0.6  # of white: what is darker stays as it is, what is brighter is bent towards white
-_LUT_SIZE = 33
+_LUT_SIZE = 65
 _FROM_2020 = np.array(((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)))
 
 
@@ -66,19 +68,35 @@ def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[int
 
 
 @cache
-def tone_map() -> ImageFilter.Color3DLUT:
-    """A filter for RGB pictures that brings PQ with BT.2020's primaries to BT.709 and the brightness of ordinary displays."""
-    axis = _nits_of_pq(np.linspace(0, 1, _LUT_SIZE)) / _WHITE_NITS
-    blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
-    light = np.stack((red, green, blue), -1) @ _FROM_2020.T
+def tone_map(transfer: int) -> ImageFilter.Color3DLUT:
+    """A filter for RGB pictures that brings a transfer function of `HDR` to the brightness of ordinary displays.
+
+    PQ's colours are brought from BT.2020 to BT.709 as well. HLG's stay as they are, which that standard is made for.
+    """
+    signal = np.linspace(0, 1, _LUT_SIZE)
+    blue, green, red = np.meshgrid(signal, signal, signal, indexing="ij")
+    colours = np.stack((red, green, blue), -1)
+    nits = _nits_of_pq(colours) @ _FROM_2020.T if transfer == PQ else _nits_of_hlg(colours)
+    mapped = _bent(nits / _WHITE_NITS)
+    return ImageFilter.Color3DLUT(_LUT_SIZE, (mapped ** (1 / 2.2)).astype(np.float32).reshape(-1))
+
+
+def _bent(light: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Light (..., 3), white at 1, brought to 0 to 1: what is brighter than the knee is bent, each colour keeps its hue."""
     brightest = np.maximum(light.max(-1, keepdims=True), 1e-6)
     over = np.maximum(brightest - _KNEE, 0) / (1 - _KNEE)
     softened = np.minimum(brightest, _KNEE) + (1 - _KNEE) * (1 - np.exp(-over))
-    mapped = np.clip(light * softened / brightest, 0, 1)
-    return ImageFilter.Color3DLUT(_LUT_SIZE, (mapped ** (1 / 2.2)).astype(np.float32).reshape(-1))
+    return np.asarray(np.clip(light * softened / brightest, 0, 1))
 
 
 def _nits_of_pq(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Luminance in cd/m² for a PQ signal of 0 to 1 (SMPTE ST 2084)."""
     root = signal ** (1 / 78.84375)
     return np.asarray(10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125))
+
+
+def _nits_of_hlg(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Luminance in cd/m², for each channel, of HLG signals (..., 3) of 0 to 1 on a display of 1000 cd/m² (ITU-R BT.2100)."""
+    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    luminance = np.maximum(scene @ np.array((0.2627, 0.6780, 0.0593)), 1e-6)
+    return np.asarray(1000 * luminance[..., None] ** 0.2 * scene)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sam_service.errors import NotAVideo, NotFound
 from sam_service.video.codecs import CONVERT
-from sam_service.video.containers import SNIFF_BYTES, Container, sniff
+from sam_service.video.containers import SNIFF_BYTES, Container, name_of, sniff
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _UNSEEN = ("__macosx", ".")  # folders and files that archivers and systems leave behind
 
 
@@ -53,9 +53,9 @@ def container_of(descriptor: int) -> Container:
         raise NotAVideo("the file is empty", code="empty_file")
     container = sniff(head)
     if container is None:
-        accepted = ", ".join(Container)
-        raise NotAVideo(f"the file is not one of the accepted containers: {accepted}; if it is a video, convert it with "
-                        f"`{CONVERT}`")
+        accepted, found = ", ".join(Container), name_of(head)
+        is_what = f"the file is {found}; accepted are" if found else "the file is not one of the accepted containers:"
+        raise NotAVideo(f"{is_what} {accepted}; if it is a video, convert it with `{CONVERT}`")
     return container
 
 
@@ -65,10 +65,10 @@ def holds_pictures(folder: Path) -> bool:
         return any(is_picture(entry.name) for entry in entries)
 
 
-def is_picture(name: str) -> bool:
+def is_picture(name: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> bool:
     """Whether a file is a frame of a clip, by its name; its content is checked when it is decoded."""
     parts = name.lower().split("/")
-    return parts[-1].endswith(PICTURE_SUFFIXES) and not any(part.startswith(_UNSEEN) for part in parts)
+    return parts[-1].endswith(suffixes) and not any(part.startswith(_UNSEEN) for part in parts)
 
 
 def _is_real(path: Path, descriptor: int) -> bool:

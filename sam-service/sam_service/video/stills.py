@@ -1,4 +1,4 @@
-"""Clips that are pictures: a folder or an archive of JPEG, PNG and WebP files in natural order, or one animated WebP.
+"""Clips that are pictures: a folder or an archive of picture files in natural order, or one animated WebP.
 
 They are decoded by Pillow, in the decoding process like everything else, and offer what `decoder.Decoder` offers.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
-import re
 import stat
 import zipfile
 from collections.abc import Callable
@@ -17,24 +16,26 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from sam_service.errors import InvalidInput, NotAVideo
 from sam_service.video.clock import Clock, mean_rate
 from sam_service.video.containers import Container
 from sam_service.video.limits import VideoLimits, too_large
-from sam_service.video.source import is_picture
+from sam_service.video.naming import frames_of, may_be_frame, shown
 
 DEFAULT_FPS = 24.0
-_FORMATS = ("JPEG", "PNG", "WEBP")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
 _EXCHANGING = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))  # width and height
 _MAX_PICTURE_BYTES = 256 << 20
 _PIECE_BYTES = 1 << 20
+_MOST_BITS = 16  # of grey
+_LOOKED_INTO = 9  # pictures whose brightest pixel is looked for
 _CHECKED_AT_ONCE = 5000  # pictures whose size is compared before the first is shown
-_DIGITS = re.compile(r"(\d+)")
 
 
 class Source(Protocol):
@@ -63,12 +64,6 @@ class Source(Protocol):
         """The grabbed picture at `width` x `height` pixels, RGB or RGBX; None when it cannot be decoded."""
 
 
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key that sorts `img2` before `img10`."""
-    parts = _DIGITS.split(name.casefold())
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
-
-
 class Pictures:
     """A collection of picture files as a clip of `fps` frames a second, all of one size."""
 
@@ -77,7 +72,7 @@ class Pictures:
 
         Raises:
             NotAVideo: an archive that cannot be read, no picture, one that is damaged.
-            InvalidInput: pictures of several sizes or in several folders; names that climb, links, encryption.
+            InvalidInput: pictures of several sizes, kinds or folders; names that climb, links, encryption.
             TooLarge: over a limit.
         """
         self.container = container
@@ -90,9 +85,7 @@ class Pictures:
             names, self._open = _members(self._archive), self._archive.open
         else:
             names, self._open = os.listdir(descriptor), lambda name: _opened(descriptor, name)
-        self._names = sorted(filter(is_picture, names), key=lambda name: (natural(name), name))
-        if not self._names:
-            raise NotAVideo("there is no picture in it: a clip's frames are files named .jpg, .jpeg, .png or .webp")
+        self._names = frames_of(names)
         limits.check_length(len(self._names), len(self._names) / self.fps)
         self.frame_count: int | None = len(self._names)
         self.width, self.height = 0, 0
@@ -100,6 +93,7 @@ class Pictures:
             with self._file(name) as file:
                 self._check(name, _header(name, file))
         self._at = -1
+        self._bits = self._depth()
 
     @property
     def time_s(self) -> float:
@@ -126,7 +120,7 @@ class Pictures:
                 if image.format == "JPEG":
                     image.draft("RGB", (width, height))
                 upright = image.transpose(turn) if turn is not None else image
-                picture = fitted(upright, width, height)
+                picture = fitted(self._eight_bits(name, upright), width, height)
                 while self.container is Container.ZIP and file.read(_PIECE_BYTES):
                     pass  # an archive's checksum is compared at the end of a member
                 return picture
@@ -144,6 +138,31 @@ class Pictures:
             raise InvalidInput(f"{shown(name)} has {size[0]} x {size[1]} pixels and {shown(self._names[0])} {self.width} x "
                                f"{self.height}; all pictures of a clip must have the same size", code="sizes_differ")
         return turn
+
+    def _depth(self) -> int:
+        """How many bits of 16-bit grey are in use, by the brightest pixel of a few pictures across the clip: cameras and
+        microscopes write 10, 12 or 14 bits into 16, which would be nearly black."""
+        brightest, step = 0, max(1, len(self._names) // _LOOKED_INTO)
+        for name in self._names[::step][:_LOOKED_INTO]:
+            with self._file(name) as file:
+                image = _header(name, file)
+                self._check(name, image)
+                if not image.mode.startswith("I"):
+                    return _MOST_BITS
+                brightest = max(brightest, int(_loaded(name, image).max()))
+        return next(bits for bits in (8, 10, 12, 14, _MOST_BITS) if brightest < 1 << bits or bits == _MOST_BITS)
+
+    def _eight_bits(self, name: str, image: Image.Image) -> Image.Image:
+        """16-bit grey with the upper 8 of the bits in use; other pictures as they are. Raises InvalidInput."""
+        if image.mode == "F":
+            raise InvalidInput(f"{shown(name)} has floating point numbers; make it 8-bit or 16-bit grey", code="picture_depth")
+        if not image.mode.startswith("I"):
+            return image
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() >= 1 << self._bits:
+            raise InvalidInput(f"{shown(name)} has values from {values.min()} to {values.max()}, while the other pictures use "
+                               f"{self._bits} bits; make all of them 8-bit grey", code="picture_depth")
+        return Image.fromarray(np.asarray(values >> (self._bits - 8), np.uint8))
 
     def _file(self, name: str) -> IO[bytes]:
         try:
@@ -223,18 +242,11 @@ class AnimatedWebp:
 
 
 def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
-    """A picture of any mode as RGB of `width` x `height` pixels, areas averaged; 16-bit grey keeps its upper 8 bits."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray(np.asarray(np.clip(np.asarray(image), 0, 65535) >> 8, np.uint8))
-    elif image.mode == "F":
-        image = image.convert("L")
+    """A picture of up to 8 bits as RGB of `width` x `height` pixels, areas averaged; what lies behind transparency shows."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
     image = image.convert("RGB")
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BOX)
-
-
-def shown(name: str) -> str:
-    """A file's name as an answer shows it: printable, and not too long."""
-    return "".join(character if character.isprintable() else "?" for character in name[-100:])
 
 
 def prepare_pictures() -> None:
@@ -262,7 +274,7 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
             raise InvalidInput(f"the archive holds a name that leaves its folder: {shown(name)}", code="unsafe_archive")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise InvalidInput(f"the archive holds a link: {shown(name)}", code="unsafe_archive")
-        if entry.is_dir() or not is_picture(name):
+        if entry.is_dir() or not may_be_frame(name):
             continue
         if entry.flag_bits & 1:
             raise InvalidInput(f"{shown(name)} is encrypted", code="unsafe_archive")
@@ -302,8 +314,20 @@ def _opened(folder: int, name: str) -> IO[bytes]:
 def _header(name: str, file: IO[bytes]) -> Image.Image:
     """A picture of which only the header is read. Raises NotAVideo."""
     try:
-        return Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=_FORMATS)
+        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        raise _damaged(name) from None
+    if pages > 1:
+        raise InvalidInput(f"{shown(name)} has {pages} pages; a clip's frame is a file with one picture", code="several_pages")
+    return image
+
+
+def _loaded(name: str, image: Image.Image) -> npt.NDArray[np.generic]:
+    """The pixels of a picture. Raises NotAVideo."""
+    try:
+        return np.asarray(image)
+    except (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile):
         raise _damaged(name) from None
 
 
@@ -317,4 +341,4 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _damaged(name: str) -> NotAVideo:
-    return NotAVideo(f"{shown(name)} is no JPEG, PNG or WebP that can be decoded", code="picture_damaged")
+    return NotAVideo(f"{shown(name)} is no JPEG, PNG, WebP, BMP or TIFF that can be decoded", code="picture_damaged")
