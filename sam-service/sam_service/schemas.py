@@ -88,6 +88,9 @@ class ObjectState(BaseModel):
     name: str = Field(description="what people call it", examples=["red cup"])
     color: str = Field(description="#rrggbb", examples=["#56b4e9"])
     prompted_frames: list[int] = Field(description="frames with a prompt for it", examples=[[0, 42]])
+    locked: bool = Field(description="whether nothing may change its masks", examples=[False])
+    absent_from: list[int] = Field(description="frames from which on it is not in the picture, up to its next prompt",
+                                   examples=[[]])
 
 
 class PromptState(BaseModel):
@@ -115,6 +118,22 @@ class JobInfo(BaseModel):
                                          examples=[None])
 
 
+class StepState(BaseModel):
+    """What a user did at once, and can undo or redo at once."""
+
+    kind: str = Field(examples=["refine"], description=(
+        "add, refine, clear, remove, merge, absent, start_over, or edit: a name, a colour, a lock or a place in the list"))
+    object_ids: list[int] = Field(description="objects that it changed", examples=[[1]])
+    frame_idx: int | None = Field(description="its frame; null where it is about none, or several", examples=[42])
+
+
+class History(BaseModel):
+    """What can be undone and redone, the next one first, at most 100 steps each."""
+
+    undo: list[StepState] = Field(description="for `POST /undo`")
+    redo: list[StepState] = Field(description="for `POST /redo`; a change or a propagation empties it")
+
+
 class SessionInfo(Initialized):
     """A session's whole state."""
 
@@ -124,6 +143,7 @@ class SessionInfo(Initialized):
     prompts: list[PromptState] = Field(description="all prompts, by object and frame")
     frames_with_masks: list[int] = Field(description="frames that have a stored mask", examples=[[0, 1, 2]])
     running: JobInfo | None = Field(description="the propagation under way")
+    history: History = Field(description="what can be undone and redone")
     error: str | None = Field(None, description="what ended the extraction early", examples=[None])
 
 
@@ -194,6 +214,22 @@ class Changed(BaseModel):
     session_id: SessionId
     object_ids: list[int] = Field(description="objects of the session", examples=[[1, 2]])
     cleared: int = Field(0, description="prompts taken back", examples=[1])
+
+
+class OfSession(Body):
+    """A call that needs nothing but its session."""
+
+    session_id: SessionId
+
+
+class Moved(BaseModel):
+    """What was undone or redone."""
+
+    session_id: SessionId
+    step: StepState = Field(description="the step that was undone or redone")
+    object_ids: list[int] = Field(description="objects of the session now, in order", examples=[[1, 2]])
+    changed_frames: list[int] = Field(description="frames whose stored masks are others now", examples=[[0, 1, 2]])
+    history: History = Field(description="what can be undone and redone now")
 
 
 class ObjectMask(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,14 @@ UNKNOWN = "0" * 32
 
 
 @dataclass
+class Step:
+    """What can be undone or redone. other: prompts, names, masks and the highest id on its other side."""
+
+    objects: tuple[int, ...]
+    other: tuple[dict[int, dict[int, list[int]]], dict[int, str], dict[tuple[int, int], str], int]
+
+
+@dataclass
 class Known:
     """A session as it should be. prompts: labels of the points by object and frame. masks: by frame and object."""
 
@@ -41,6 +50,21 @@ class Known:
     names: dict[int, str] = field(default_factory=dict)
     masks: dict[tuple[int, int], str] = field(default_factory=dict)
     highest: int = 0
+    done: list[Step] = field(default_factory=list)
+    undone: list[Step] = field(default_factory=list)
+
+    def step(self, *objects: int) -> None:
+        """A step begins. objects: those whose masks come back with it."""
+        self.done.append(Step(objects, copy.deepcopy((self.prompts, self.names, self.masks, self.highest))))
+        self.undone = []
+
+    def switch(self, step: Step) -> Step:
+        """Go to the other side of a step; returns the step as seen from there."""
+        now = copy.deepcopy((self.prompts, self.names, self.masks, self.highest))
+        self.prompts, self.names, masks, self.highest = step.other
+        self.masks = {place: counts for place, counts in self.masks.items() if place[1] not in step.objects}
+        self.masks |= {place: counts for place, counts in masks.items() if place[1] in step.objects}
+        return Step(step.objects, now)
 
     def drop_masks(self, object_id: int) -> None:
         self.masks = {place: counts for place, counts in self.masks.items() if place[1] != object_id}
@@ -142,6 +166,7 @@ class Sessions(RuleBasedStateMachine):
             number = known.highest + 1 if number is None else number
             document = self.expect(answer, 200)
             assert document["object_id"] == number
+            known.step(number)
             known.highest = max(known.highest, number)
             known.prompts[number] = {frame: [label]}
             known.masks[frame, number] = document["mask"]["counts"]
@@ -162,6 +187,8 @@ class Sessions(RuleBasedStateMachine):
         if not prompts.keys() - {frame} and 1 not in labels:
             self.expect(answer, 422)
         else:
+            known.step(number)
+            prompts = known.prompts[number]
             prompts[frame] = labels
             known.masks[frame, number] = self.expect(answer, 200)["mask"]["counts"]
 
@@ -174,6 +201,10 @@ class Sessions(RuleBasedStateMachine):
             self.expect(answer, 404)
             return
         cleared = 0
+        objects = [each for each, frames in known.prompts.items() if number in (None, each)
+                   and (frames if frame is None else frame in frames)]
+        if objects:
+            known.step(*objects)
         for each in list(known.prompts) if number is None else [number]:
             for at in [at for at in known.prompts[each] if frame is None or at == frame]:
                 del known.prompts[each][at]
@@ -191,6 +222,7 @@ class Sessions(RuleBasedStateMachine):
             self.expect(answer, 404)
         else:
             assert self.expect(answer, 200)["object_ids"] == [each for each in known.prompts if each != number]
+            known.step(number)
             del known.prompts[number]
             known.names.pop(number, None)
             known.drop_masks(number)
@@ -204,6 +236,7 @@ class Sessions(RuleBasedStateMachine):
         elif name in ("", "x" * 81, "\u200b"):
             self.expect(answer, 422)
         else:
+            known.step()
             known.names[number] = self.expect(answer, 200)["name"]
             assert known.names[number] == " ".join(name.split())
 
@@ -218,6 +251,7 @@ class Sessions(RuleBasedStateMachine):
         if known is None or isinstance(plan, int):
             self.expect(answer, plan if isinstance(plan, int) else 404)
             return
+        known.undone = []
         frames = self.expect(answer, 200)["frames"]
         assert [frame["frame_idx"] for frame in frames] == plan
         listed = list(dict.fromkeys(chosen)) if chosen is not None else list(known.prompts)
@@ -240,6 +274,7 @@ class Sessions(RuleBasedStateMachine):
             self.expect(answer, plan if isinstance(plan, int) else 404)
             return
         job_id = self.expect(answer, 202)["job_id"]
+        known.undone = []
         match stop:
             case "cancel":
                 document = self.expect(self.call("POST", f"/sessions/{known.session_id}/cancel"), 200)
@@ -263,6 +298,23 @@ class Sessions(RuleBasedStateMachine):
             assert place in now and (place in planned or now[place] == counts)
         assert now.keys() <= known.masks.keys() | planned
         known.masks = now
+
+    @rule(session=SESSION, redo=st.sampled_from([False, False, True]))
+    def undo(self, session: int, redo: bool) -> None:
+        known = self.pick(session)
+        answer = self.call("POST", "/redo" if redo else "/undo", {"session_id": known.session_id if known else UNKNOWN})
+        if known is None:
+            self.expect(answer, 404)
+        elif not (known.undone if redo else known.done):
+            assert self.expect(answer, 409)["code"] == ("nothing_to_redo" if redo else "nothing_to_undo")
+        else:
+            document = self.expect(answer, 200)
+            if redo:
+                known.done.append(known.switch(known.undone.pop()))
+            else:
+                known.undone.append(known.switch(known.done.pop()))
+            assert document["object_ids"] == list(known.prompts)
+            assert [len(steps) for steps in document["history"].values()] == [len(known.done), len(known.undone)]
 
     @rule(session=SESSION)
     def delete(self, session: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sam_service.api.app import build_services
 from sam_service.api.deps import Services
 from sam_service.sessions.plan import PropagationRequest
+from sam_service.sessions.prompting import Edit
 from sam_service.sessions.prompts import PromptInput
 from sam_service.sessions.recovery import exclusive
 from sam_service.sessions.service import OpenOptions
@@ -79,7 +80,7 @@ def test_a_memory_is_restored_with_the_lock_and_cannot_be_used_before(tmp_path: 
             session = only(services)
             with pytest.raises(RuntimeError, match="restored first"):
                 _ = session.bank
-            await services.prompting.label(session.session_id, 1, "cup", None)  # needs no memory
+            await services.prompting.edit(session.session_id, 1, Edit("cup"))  # needs no memory
             assert session.memory is MemoryState.STORED
             async with exclusive(services.sessions, session):
                 assert set(session.bank.objects) == {1}

@@ -40,6 +40,7 @@ from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
+from sam_service.sessions.undoing import Undoing
 from sam_service.settings import Settings
 from sam_service.telemetry import Telemetry
 from sam_service.video.launch import warm_up
@@ -132,7 +133,7 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     store = SqliteStore(data.database, before_creating=data.keep_sessions)
     sessions = SessionService(data, store, engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
-                    Modes(settings, engine, sessions), process_restarts, stopping or asyncio.Event())
+                    Undoing(sessions), Modes(settings, engine, sessions), process_restarts, stopping or asyncio.Event())
 
 
 async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:

@@ -15,6 +15,7 @@ from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import SessionService
+from sam_service.sessions.undoing import Undoing
 from sam_service.settings import Settings
 
 
@@ -28,6 +29,7 @@ class Services:
     prompting: Prompting
     propagation: Propagation
     exporting: Exporting
+    undoing: Undoing
     modes: Modes
     process_restarts: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -126,6 +126,8 @@ async def _state(services: Services, session: Session, event: events.Event) -> M
             return "job", {"job": views.job_info(job).model_dump()}
         case events.ExportProgress():
             return "export", asdict(event)
+        case events.MasksChanged(frames):
+            return "masks", {"frames": list(frames)}
         case _:
             return "objects", await services.shared.get(event, "", lambda: _objects(session))
 

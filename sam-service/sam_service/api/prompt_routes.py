@@ -14,12 +14,16 @@ from sam_service.schemas import (
     Changed,
     ClearPrompts,
     LabelObject,
+    Moved,
     ObjectMask,
     ObjectState,
+    OfSession,
     Prompt,
     Refine,
     RemoveObject,
 )
+from sam_service.sessions import undoing
+from sam_service.sessions.prompting import Edit
 from sam_service.sessions.prompts import PromptInput
 from sam_service.sessions.records import MaskRecord
 
@@ -46,7 +50,7 @@ async def refine(body: Refine, services: ServicesDep) -> ObjectMask:
 async def label_object(session_id: SessionPath, object_id: ObjectNumber, body: LabelObject,
                        services: ServicesDep) -> ObjectState:
     """Give an object a name or a colour. What is left out stays as it is."""
-    await services.prompting.label(session_id, object_id, body.name, body.color)
+    await services.prompting.edit(session_id, object_id, Edit(body.name, body.color))
     return views.object_state(services.sessions.get(session_id), object_id)
 
 
@@ -62,6 +66,25 @@ async def clear_prompts(body: ClearPrompts, services: ServicesDep) -> Changed:
     """Take back the prompts of one object or all, on one frame or all. The objects stay in the list."""
     cleared = await services.prompting.clear_prompts(body.session_id, body.object_id, body.frame_idx)
     return _changed(services, body.session_id, cleared)
+
+
+@router.post("/undo", summary="Undo the last step")
+async def undo(body: OfSession, services: ServicesDep) -> Moved:
+    """Undo the last change of objects or prompts: the objects, their masks and what they were tracked with are as before it, to
+    the bit. Other objects keep what they were tracked to since."""
+    return _moved(services, body.session_id, await services.undoing.undo(body.session_id))
+
+
+@router.post("/redo", summary="Redo the step that was undone last")
+async def redo(body: OfSession, services: ServicesDep) -> Moved:
+    """Bring back what `/undo` took back last, to the bit. A change or a propagation in between makes that impossible."""
+    return _moved(services, body.session_id, await services.undoing.redo(body.session_id))
+
+
+def _moved(services: Services, session_id: str, moved: undoing.Moved) -> Moved:
+    session = services.sessions.get(session_id)
+    return Moved(session_id=session_id, step=views.step_state(moved.step), object_ids=list(session.prompts),
+                 changed_frames=list(moved.frames), history=views.history(session))
 
 
 def _input(body: Prompt) -> PromptInput:

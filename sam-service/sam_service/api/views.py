@@ -10,6 +10,7 @@ from sam_service.masks.encode import MaskFormat
 from sam_service.masks.rle import rle_area, rle_bbox
 from sam_service.schemas import (
     FrameMasks,
+    History,
     Initialized,
     JobInfo,
     Model,
@@ -17,11 +18,12 @@ from sam_service.schemas import (
     ObjectState,
     PromptState,
     SessionInfo,
+    StepState,
     Track,
     Tracks,
 )
 from sam_service.sessions.jobs import Job
-from sam_service.sessions.records import FrameResult, MaskRecord
+from sam_service.sessions.records import FrameResult, MaskRecord, StepRecord
 from sam_service.sessions.render import as_rle, to_format
 from sam_service.sessions.session import Session
 
@@ -56,14 +58,26 @@ async def session_info(services: Services, session: Session) -> SessionInfo:
         objects=[object_state(session, object_id) for object_id in session.prompts], prompts=prompt_states(session),
         frames_with_masks=masked,
         running=job_info(session.job) if session.job is not None and session.job.running else None,
-        error=error.message if error is not None else None)
+        history=history(session), error=error.message if error is not None else None)
 
 
 def object_state(session: Session, object_id: int) -> ObjectState:
     """An object of a session."""
     label = session.label(object_id)
     return ObjectState(object_id=object_id, name=label.name, color=label.color,
-                       prompted_frames=sorted(session.prompts[object_id]))
+                       prompted_frames=sorted(session.prompts[object_id]), locked=object_id in session.objects.locked,
+                       absent_from=sorted(session.objects.absences.get(object_id, ())))
+
+
+def history(session: Session) -> History:
+    """What can be undone and redone in a session."""
+    return History(undo=[step_state(change.record) for change in reversed(session.history.done)],
+                   redo=[step_state(change.record) for change in session.history.undone])
+
+
+def step_state(step: StepRecord) -> StepState:
+    """A step as it travels."""
+    return StepState(kind=step.kind, object_ids=list(step.object_ids), frame_idx=step.frame_index)
 
 
 def prompt_states(session: Session) -> list[PromptState]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sam_service.client import results
 from sam_service.client.addresses import origin_of, through_proxy
 from sam_service.client.errors import ServiceFailed, raise_for
-from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, SessionState, Track
+from sam_service.client.results import FrameMasks, Moved, ObjectMask, ObjectState, SessionState, Track
 from sam_service.client.uploads import Video, opened
 from sam_service.client.values import Tensor, plain, prompt_fields
 from sam_service.export.formats import FormatName
@@ -191,6 +191,16 @@ def clear_prompts(session_id: str, object_id: Id | None, frame_idx: Id | None) -
     return Call("POST", "/clear-prompts", lambda response: int(response.json()["cleared"]), json=body)
 
 
+def undo(session_id: str) -> Call[Moved]:
+    """Undo the last step."""
+    return Call("POST", "/undo", _moved, json={"session_id": session_id})
+
+
+def redo(session_id: str) -> Call[Moved]:
+    """Redo the step that was undone last."""
+    return Call("POST", "/redo", _moved, json={"session_id": session_id})
+
+
 def rename(session_id: str, object_id: Id, name: str | None, color: str | None) -> Call[ObjectState]:
     """Change an object's name or colour."""
     return Call("PATCH", f"/sessions/{session_id}/objects/{object_id}", lambda response: cast(ObjectState, response.json()),
@@ -239,6 +249,10 @@ def _nothing(response: httpx.Response) -> None:
 
 def _state(response: httpx.Response) -> SessionState:
     return cast(SessionState, response.json())
+
+
+def _moved(response: httpx.Response) -> Moved:
+    return cast(Moved, response.json())
 
 
 def _mask(response: httpx.Response) -> ObjectMask:

@@ -12,12 +12,41 @@ from numpy.typing import NDArray
 
 
 class ObjectState(TypedDict):
-    """An object of a session. color: `#rrggbb`; prompted_frames: frames with a prompt for it."""
+    """An object of a session. color: `#rrggbb`; prompted_frames: frames with a prompt for it; locked: nothing may change its
+    masks; absent_from: frames from which on it is not in the picture, up to its next prompt."""
 
     object_id: int
     name: str
     color: str
     prompted_frames: list[int]
+    locked: bool
+    absent_from: list[int]
+
+
+class Step(TypedDict):
+    """What was done at once, and is undone or redone at once. kind: add, refine, clear, remove, edit, merge, absent or
+    start_over; frame_idx: None where it is about no frame, or several."""
+
+    kind: str
+    object_ids: list[int]
+    frame_idx: int | None
+
+
+class History(TypedDict):
+    """What can be undone and redone, the next one first."""
+
+    undo: list[Step]
+    redo: list[Step]
+
+
+class Moved(TypedDict):
+    """What was undone or redone. object_ids: all objects now; changed_frames: frames whose masks are others now."""
+
+    session_id: str
+    step: Step
+    object_ids: list[int]
+    changed_frames: list[int]
+    history: History
 
 
 class SessionState(TypedDict):
@@ -45,6 +74,7 @@ class SessionState(TypedDict):
     prompts: list[dict[str, Any]]
     frames_with_masks: list[int]
     running: dict[str, Any] | None
+    history: History
     error: str | None
 
 

@@ -18,7 +18,7 @@ from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
 from sam_service.client.propagation import PropagationStream
-from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
+from sam_service.client.results import FrameMasks, Moved, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
 from sam_service.client.uploads import Video
 from sam_service.defaults import DEFAULT_URL
@@ -167,6 +167,14 @@ class VideoSession:
     def clear_prompts(self, *, object_id: Id | None = None, frame_idx: Id | None = None) -> int:
         """Take prompts back, of one object or all, on one frame or all; returns how many frames' prompts went."""
         return self.client.perform(calls.clear_prompts(self.session_id, object_id, frame_idx))
+
+    def undo(self) -> Moved:
+        """Undo the last change of objects or prompts, to the bit; what was undone. Raises Conflict where there is none."""
+        return self.client.perform(calls.undo(self.session_id))
+
+    def redo(self) -> Moved:
+        """Redo what was undone last. Raises Conflict where there is nothing to redo."""
+        return self.client.perform(calls.redo(self.session_id))
 
     def rename(self, object_id: Id, name: str | None = None, *, color: str | None = None) -> ObjectState:
         """Give an object another name or colour (`#rrggbb`)."""

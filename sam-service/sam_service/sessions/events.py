@@ -19,6 +19,13 @@ class ObjectsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class MasksChanged:
+    """The stored masks of these frames are others, or gone, by no propagation."""
+
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PromptAnswered:
     """A prompt's mask."""
 
@@ -61,7 +68,7 @@ class Missed:
     """Events were dropped, since they were not fetched in time: read the whole state again."""
 
 
-Event = ObjectsChanged | PromptAnswered | JobChanged | FrameDone | ExportProgress | SessionDeleted | Missed
+Event = ObjectsChanged | MasksChanged | PromptAnswered | JobChanged | FrameDone | ExportProgress | SessionDeleted | Missed
 
 
 class Watcher:

@@ -6,21 +6,37 @@ applied is struck out of the log again, so that a refused or failed prompt leave
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sam_service.core.prompts import Prompt
 from sam_service.errors import Conflict, InvalidPrompt, TooLarge
 from sam_service.sessions.events import ObjectsChanged, PromptAnswered
+from sam_service.sessions.history import store_change
 from sam_service.sessions.labels import Label, check_color, check_name
+from sam_service.sessions.objects import Objects
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
-from sam_service.sessions.records import MaskRecord, PromptKind
+from sam_service.sessions.records import MaskRecord, PromptKind, StepKind, StepRecord
 from sam_service.sessions.recovery import exclusive
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 from sam_service.sessions.states import MemoryState
 from sam_service.sessions.steps import PromptedFrame, apply_prompt, clear_prompt, prepare, remove_object
+
+EditLine = tuple[PromptKind, dict[str, Any], Callable[[Objects], Objects]]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What an object is called and shown as; None leaves what there is. position: its place in the list, 0 being the first."""
+
+    name: str | None = None
+    color: str | None = None
+    locked: bool | None = None
+    position: int | None = None
 
 
 class Prompting:
@@ -51,7 +67,9 @@ class Prompting:
                                code="too_many_objects")
             record = await self._apply(session, PromptKind.ADD, object_id, frame, prompt, _payload(raw))
             if name is not None:
-                await self._label(session, object_id, Label(name, session.label(object_id).color))
+                after = session.objects.with_label(object_id, Label(name, session.label(object_id).color))
+                await self._edit(session, PromptKind.LABEL, object_id, asdict(after.labels[object_id]), after,
+                                 session.history.done[-1].record)
         session.events.publish(ObjectsChanged())
         session.events.publish(PromptAnswered(record))
         return record
@@ -79,14 +97,14 @@ class Prompting:
         session.events.publish(PromptAnswered(record))
         return record
 
-    async def label(self, session_id: str, object_id: int, name: str | None, color: str | None) -> None:
-        """Name an object, or choose its colour; None leaves what there is. Raises NotFound, InvalidInput."""
+    async def edit(self, session_id: str, object_id: int, change: Edit) -> None:
+        """Change what an object is called or shown as, as one step. Raises NotFound, InvalidInput."""
         session = self._sessions.get(session_id)
-        async with session.hold():
+        async with exclusive(self._sessions, session) if session.unapplied else session.hold():  # needs no memory
             session.require_object(object_id)
-            earlier = session.label(object_id)
-            await self._label(session, object_id, Label(earlier.name if name is None else check_name(name),
-                                                        earlier.color if color is None else check_color(color)))
+            step: StepRecord | None = None
+            for kind, payload, after in _edits(session.objects, object_id, change):
+                step = await self._edit(session, kind, object_id, payload, after(session.objects), step)
         session.events.publish(ObjectsChanged())
 
     async def remove_object(self, session_id: str, object_id: int) -> None:
@@ -96,14 +114,13 @@ class Prompting:
         async with exclusive(self._sessions, session):
             session.require_object(object_id)
             sequence = await self._append(session, PromptKind.REMOVE, object_id, 0, {})
-            await remove_object(self._sessions, session, object_id)
-            del session.prompts[object_id]
-            session.labels.pop(object_id, None)
-            await self._mark_applied(session, sequence)
+            await remove_object(self._sessions, session, object_id, sequence)
+            await store_change(self._sessions, session, sequence, session.objects.without([object_id]), gone=[object_id],
+                               step=StepRecord(sequence, StepKind.REMOVE, (object_id,)))
         session.events.publish(ObjectsChanged())
 
     async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
-        """Clear prompts: of one object or all, on one frame or all. Returns how many frames' prompts went.
+        """Clear prompts: of one object or all, on one frame or all, as one step. Returns how many frames' prompts went.
 
         An object without another prompt stays in the list and loses its memory and its masks.
         """
@@ -116,11 +133,15 @@ class Prompting:
             objects = list(session.prompts) if object_id is None else [object_id]
             cleared = [(number, at) for number in objects for at in session.require_object(number)
                        if frame_index is None or at == frame_index]
+            step: StepRecord | None = None
             for number, at in cleared:
-                sequence = await self._append(session, PromptKind.CLEAR, number, at, {})
-                await clear_prompt(self._sessions, session, number, at)
-                del session.prompts[number][at]
-                await self._mark_applied(session, sequence)
+                sequence = await self._append(session, PromptKind.CLEAR, number, at, {}, step)
+                begun = step or StepRecord(sequence, StepKind.CLEAR, tuple(dict.fromkeys(number for number, _ in cleared)),
+                                           frame_index)
+                emptied = await clear_prompt(self._sessions, session, number, at, begun.step)
+                await store_change(self._sessions, session, sequence, session.objects.without_prompt(number, at),
+                                   gone=[number] if emptied else (), step=begun if step is None else None)
+                step = begun
         session.events.publish(ObjectsChanged())
         return len(cleared)
 
@@ -129,36 +150,56 @@ class Prompting:
         """Write a prompt down, apply it and store its mask; struck out again where that fails. Holds the session's lock."""
         self._sessions.require_room()
         sequence = await self._append(session, kind, object_id, frame.index, payload)
-        applied = False
         try:
             record = await apply_prompt(self._sessions, session, object_id, frame, replace(prompt, sequence=sequence))
-            applied = True
-            await self._mark_applied(session, sequence, record)
+            await store_change(self._sessions, session, sequence, session.objects.with_prompt(object_id, frame.index, prompt),
+                               masks=[record], step=StepRecord(sequence, StepKind(kind), (object_id,), frame.index))
         except CancelledError:  # the service stops; the next process applies what was written down
             raise
         except BaseException:
-            if applied:
-                session.memory_becomes(MemoryState.STALE)  # it holds an answer that the client never got
-            await self._sessions.pools.store.run(lambda: self._sessions.store.retract_prompt(sequence))
+            await self._strike_out(session, sequence, object_id)
             raise
-        session.set_prompt(object_id, frame.index, prompt)
         return record
 
-    async def _label(self, session: Session, object_id: int, label: Label) -> None:
-        sequence = await self._append(session, PromptKind.LABEL, object_id, 0, asdict(label))
-        session.labels[object_id] = label
-        await self._mark_applied(session, sequence)
+    async def _strike_out(self, session: Session, sequence: int, object_id: int) -> None:
+        """A prompt failed: the memory becomes what it was before, and the log loses the line."""
+        bank = session.bank
+        try:
+            await asyncio.wrap_future(self._sessions.engine.run_on_device(lambda: bank.discard(sequence, [object_id])))
+        except Exception:
+            session.memory_becomes(MemoryState.STALE)  # it holds an answer that the client never got
+        await self._sessions.pools.store.run(lambda: self._sessions.store.retract_prompt(sequence))
+
+    async def _edit(self, session: Session, kind: PromptKind, object_id: int, payload: dict[str, Any], after: Objects,
+                    step: StepRecord | None) -> StepRecord:
+        """Store a change that the tracking has no part in; returns its step, a new one if None was given."""
+        sequence = await self._append(session, kind, object_id, 0, payload, step)
+        begun = step or StepRecord(sequence, StepKind.EDIT, (object_id,))
+        await store_change(self._sessions, session, sequence, after, step=begun if step is None else None)
+        return begun
 
     async def _append(self, session: Session, kind: PromptKind, object_id: int, frame_index: int,
-                      payload: dict[str, Any]) -> int:
-        """Write a line into the prompt log; returns its place."""
-        store = self._sessions.store
+                      payload: dict[str, Any], step: StepRecord | None = None) -> int:
+        """Write a line into the prompt log, as part of a step or a new one; returns its place."""
+        store, begun = self._sessions.store, None if step is None else step.step
         return await self._sessions.pools.store.run(
-            lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload))
+            lambda: store.append_prompt(session.session_id, kind, object_id, frame_index, payload, begun))
 
-    async def _mark_applied(self, session: Session, sequence: int, *masks: MaskRecord) -> None:
-        store = self._sessions.store
-        await self._sessions.pools.store.run(lambda: store.mark_applied(session.session_id, sequence, masks))
+
+def _edits(objects: Objects, object_id: int, change: Edit) -> list[EditLine]:
+    """The lines of the log that a change makes, each with what it does. Raises InvalidInput before anything is changed."""
+    lines: list[EditLine] = []
+    if change.name is not None or change.color is not None:
+        earlier = objects.label(object_id)
+        label = Label(earlier.name if change.name is None else check_name(change.name),
+                      earlier.color if change.color is None else check_color(change.color))
+        lines.append((PromptKind.LABEL, asdict(label), lambda objects: objects.with_label(object_id, label)))
+    locked, position = change.locked, change.position
+    if position is not None:
+        lines.append((PromptKind.MOVE, {"position": position}, lambda objects: objects.with_place(object_id, position)))
+    if locked is not None:
+        lines.append((PromptKind.LOCK, {"locked": locked}, lambda objects: objects.with_lock(object_id, locked)))
+    return lines
 
 
 def _payload(raw: PromptInput) -> dict[str, Any]:

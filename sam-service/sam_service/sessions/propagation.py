@@ -13,6 +13,7 @@ from collections import OrderedDict
 
 from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady
 from sam_service.failures import translate
+from sam_service.sessions.history import drop_undone
 from sam_service.sessions.jobs import Job
 from sam_service.sessions.plan import Plan, PropagationRequest, directed
 from sam_service.sessions.records import FrameResult, JobRecord
@@ -66,6 +67,7 @@ class Propagation:
                                code="propagation_running")
             plan = _plan(session, request)
             job = Job(secrets.token_hex(16), session_id, plan, plan.total(session.frames.num_frames), background=background)
+            await drop_undone(self._sessions, session)
             await self._store(job)
             if session.job is not None:
                 session.job.release()

@@ -15,12 +15,29 @@ class PromptKind(StrEnum):
     REMOVE = "remove"
     CLEAR = "clear"
     LABEL = "label"
+    LOCK = "lock"
+    MOVE = "move"
+    ABSENT = "absent"
+    MERGE = "merge"
+
+
+class StepKind(StrEnum):
+    """What a step did, as clients read it. EDIT: a name, a colour, a lock or a place in the list; it changes no mask."""
+
+    ADD = "add"
+    REFINE = "refine"
+    CLEAR = "clear"
+    REMOVE = "remove"
+    EDIT = "edit"
+    MERGE = "merge"
+    ABSENT = "absent"
+    START_OVER = "start_over"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
     """A session as it is stored. Times are seconds since 1970; `source` is the video that its frames come from,
-    `model` the network that made its memories."""
+    `model` the network that made its memories, `base_step` the last step that cannot be undone any more."""
 
     session_id: str
     created_at: float
@@ -29,11 +46,13 @@ class SessionRecord:
     video_name: str
     source: str
     model: str
+    base_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """One line of a session's prompt log. payload: the prompt as it came; applied: whether the memory and the masks have it."""
+    """One line of a session's prompt log. payload: the prompt as it came; applied: whether the memory and the masks have it;
+    step: what a user undoes at once, None in logs of earlier versions; undone: whether it is, and can be redone."""
 
     sequence: int
     kind: PromptKind
@@ -41,6 +60,27 @@ class PromptRecord:
     frame_index: int
     payload: dict[str, Any]
     applied: bool
+    step: int | None = None
+    undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One or several lines of the prompt log that are undone and redone at once. step: the sequence of the first of them.
+
+    object_ids: what it changed. frame_index: None where it is about no frame, or about several.
+    """
+
+    step: int
+    kind: StepKind
+    object_ids: tuple[int, ...]
+    frame_index: int | None = None
+    undone: bool = False
+
+    @property
+    def keeps(self) -> tuple[int, ...]:
+        """The objects whose masks and memories come back with it."""
+        return () if self.kind is StepKind.EDIT else self.object_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,17 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from sam_service.errors import MemoryUnreadable
-from sam_service.sessions.records import MaskRecord, PromptKind, PromptRecord
+from sam_service.sessions.history import forget_all, store_change
+from sam_service.sessions.records import MaskRecord, PromptKind, PromptRecord, StepKind, StepRecord
 from sam_service.sessions.service import SessionService
-from sam_service.sessions.session import Session
+from sam_service.sessions.session import Session, Unapplied
 from sam_service.sessions.states import JobState, MemoryState
 from sam_service.sessions.steps import apply_prompt, clear_prompt, prepare, remove_object
 
 logger = logging.getLogger(__name__)
+_STEPS = {PromptKind.ADD: StepKind.ADD, PromptKind.REFINE: StepKind.REFINE, PromptKind.REMOVE: StepKind.REMOVE,
+          PromptKind.CLEAR: StepKind.CLEAR, PromptKind.ABSENT: StepKind.ABSENT, PromptKind.MERGE: StepKind.MERGE}
+
 
 @contextlib.asynccontextmanager
 async def exclusive(sessions: SessionService, session: Session) -> AsyncIterator[None]:
@@ -35,12 +39,13 @@ async def exclusive(sessions: SessionService, session: Session) -> AsyncIterator
             await prepare(sessions, session, index)
     async with session.hold():
         if session.memory is not MemoryState.READY:
-            await _restore(sessions, session)
+            await restore(sessions, session)
         yield
 
 
-async def _restore(sessions: SessionService, session: Session) -> None:
-    """Make the memory ready. Where that fails it stays as it was, to be tried again at the next use."""
+async def restore(sessions: SessionService, session: Session) -> None:
+    """Make the memory ready. Where that fails it stays as it was, to be tried again at the next use. Holds the session's
+    lock."""
     before = session.memory
     session.memory_becomes(MemoryState.RESTORING)
     try:
@@ -49,9 +54,7 @@ async def _restore(sessions: SessionService, session: Session) -> None:
         if before is MemoryState.STALE:
             await _rebuild(sessions, session)
         while session.unapplied:
-            line = session.unapplied[0]
-            masks = await _apply(sessions, session, line)
-            await _mark_applied(sessions, session, line, masks)
+            await _apply(sessions, session, session.unapplied[0])
             session.unapplied.pop(0)
     except BaseException:
         session.memory_becomes(before)
@@ -69,33 +72,41 @@ async def _read_back(sessions: SessionService, session: Session) -> bool:
     return session.record.model == sessions.engine.identity
 
 
-async def _apply(sessions: SessionService, session: Session, line: PromptRecord) -> list[MaskRecord]:
-    """Apply a line of the prompt log, which is part of the session's prompts already; returns the masks that came of it."""
+async def _apply(sessions: SessionService, session: Session, unapplied: Unapplied) -> None:
+    """Apply a line of the prompt log, which is part of the session's objects already, and store what comes of it."""
+    line, masks, gone = unapplied.line, [], []
+    begun, step = line.sequence if line.step is None else line.step, None
+    if not session.history.has(begun):
+        step = StepRecord(begun, _STEPS.get(line.kind, StepKind.EDIT), (line.object_id,), _frame_of(line))
     match line.kind:
         case PromptKind.ADD | PromptKind.REFINE:
             prompt = session.prompts.get(line.object_id, {}).get(line.frame_index)
             if prompt is not None:
                 frame = await prepare(sessions, session, line.frame_index)
-                return [await apply_prompt(sessions, session, line.object_id, frame, replace(prompt, sequence=line.sequence))]
+                masks = [await apply_prompt(sessions, session, line.object_id, frame, replace(prompt, sequence=line.sequence))]
         case PromptKind.REMOVE:
-            await remove_object(sessions, session, line.object_id)
+            await remove_object(sessions, session, line.object_id, begun)
+            gone = [line.object_id]
         case PromptKind.CLEAR:
-            if line.object_id in session.prompts:
-                await clear_prompt(sessions, session, line.object_id, line.frame_index)
-        case PromptKind.LABEL:
+            if await clear_prompt(sessions, session, line.object_id, line.frame_index, begun):
+                gone = [line.object_id]
+        case PromptKind.LABEL | PromptKind.LOCK | PromptKind.MOVE:
             pass  # it has no part in the tracking
-    return []
+    await store_change(sessions, session, line.sequence, session.objects, step=step, before=unapplied.before, masks=masks,
+                       gone=gone)
 
 
-async def _mark_applied(sessions: SessionService, session: Session, line: PromptRecord, masks: list[MaskRecord]) -> None:
-    await sessions.pools.store.run(lambda: sessions.store.mark_applied(session.session_id, line.sequence, masks))
+def _frame_of(line: PromptRecord) -> int | None:
+    return line.frame_index if line.kind in (PromptKind.ADD, PromptKind.REFINE, PromptKind.CLEAR, PromptKind.ABSENT) else None
 
 
 async def _rebuild(sessions: SessionService, session: Session) -> None:
-    """Make the memory anew from the prompts. It lacks the tracked frames, so a paused propagation starts over."""
+    """Make the memory anew from the prompts. It lacks the tracked frames, so a paused propagation starts over. Nothing can be
+    undone then: what the steps keep does not fit to it."""
     store, session_id = sessions.store, session.session_id
     logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session_id, session.record.model,
                 sessions.engine.identity)
+    await forget_all(sessions, session)
     await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.clear))
     for object_id, on_frames in session.prompts.items():
         for frame_index, prompt in sorted(on_frames.items()):

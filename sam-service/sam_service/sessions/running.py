@@ -16,6 +16,7 @@ from sam_service.core.memory.bank import MemoryBank
 from sam_service.errors import EngineError, NotFound, NotReady, QueueFull, ServiceError
 from sam_service.failures import translate
 from sam_service.sessions.events import FrameDone, JobChanged
+from sam_service.sessions.history import forget_oldest
 from sam_service.sessions.jobs import Job
 from sam_service.sessions.records import FrameResult, MaskRecord
 from sam_service.sessions.render import absent, to_record
@@ -153,11 +154,14 @@ class Runner:
             found = await self._sessions.pools.steps.run(to_records)
             stored = [mask for object_id, mask in found.items() if object_id not in answered]
 
+            keep = session.history.keep()
+
             def store() -> None:
                 with telemetry.stage("store"):
-                    self._sessions.store.put_masks(session.session_id, stored, job_id=job.job_id, done=job.done + 1)
+                    self._sessions.store.put_masks(session.session_id, stored, job_id=job.job_id, done=job.done + 1, keep=keep)
 
             await self._sessions.pools.store.run(store)
+            await forget_oldest(self._sessions, session)
             if answered:
                 found |= {mask.object_id: mask for mask in await self._sessions.pools.store.run(
                     lambda: self._sessions.store.masks(session.session_id, index)) if mask.object_id in answered}

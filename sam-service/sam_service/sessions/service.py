@@ -19,6 +19,7 @@ from sam_service import logs
 from sam_service.core.engine import Engine
 from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
+from sam_service.core.memory.generations import KeptStep
 from sam_service.core.memory.selection import neighbour_of
 from sam_service.core.memory.spill import DiskSpill
 from sam_service.errors import Gone, NotFound, NotReady, TooManySessions
@@ -29,7 +30,7 @@ from sam_service.sessions.events import SessionDeleted
 from sam_service.sessions.folder import FOLDER_MODE, DataFolder
 from sam_service.sessions.names import shown_name
 from sam_service.sessions.pools import Pools
-from sam_service.sessions.records import SessionRecord
+from sam_service.sessions.records import SessionRecord, StepRecord
 from sam_service.sessions.session import Session
 from sam_service.sessions.states import MemoryState, SessionState
 from sam_service.sessions.store import SessionStore
@@ -331,13 +332,16 @@ class SessionService:
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
             if leftover.is_file():
                 leftover.unlink()
-        session = self._session(record, folder, FrameStore.open(folder / "frames"), MemoryState.STORED)
-        session.replay(self.store.prompts(record.session_id))
+        steps = self.store.steps(record.session_id)
+        session = self._session(record, folder, FrameStore.open(folder / "frames"), MemoryState.STORED, steps)
+        session.replay(self.store.prompts(record.session_id), steps)
         session.extraction.start()
         session.become(SessionState.OPEN)
         return session
 
-    def _session(self, record: SessionRecord, folder: Path, frames: FrameStore, memory: MemoryState) -> Session:
-        bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes))
+    def _session(self, record: SessionRecord, folder: Path, frames: FrameStore, memory: MemoryState,
+                 steps: Sequence[StepRecord] = ()) -> Session:
+        kept = [KeptStep(step.step, frozenset(step.keeps), step.undone) for step in steps]
+        bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes, record.base_step, kept))
         extraction = Extraction(Path(record.source), frames, self.limits.video)
         return Session(record, folder, frames, extraction, bank, memory, last_used_at=record.last_used_at)

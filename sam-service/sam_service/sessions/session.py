@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -13,24 +13,32 @@ from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.prompts import Prompt
 from sam_service.errors import NotFound
 from sam_service.sessions.events import Events
+from sam_service.sessions.history import Change, History
 from sam_service.sessions.jobs import Job
-from sam_service.sessions.labels import Label, default_label
-from sam_service.sessions.prompts import PromptInput, check_prompt, merge
-from sam_service.sessions.records import PromptKind, PromptRecord, SessionRecord
+from sam_service.sessions.labels import Label
+from sam_service.sessions.objects import FIRST_OBJECT_ID, Objects
+from sam_service.sessions.records import PromptRecord, SessionRecord, StepRecord
 from sam_service.sessions.states import MEMORY_FOLLOWERS, SESSION_FOLLOWERS, MemoryState, SessionState, follow
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 
-FIRST_OBJECT_ID, MAX_OBJECT_ID = 1, 2**31 - 1
+MAX_OBJECT_ID = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unapplied:
+    """A line of the log that is still to be applied. before: the objects before it."""
+
+    line: PromptRecord
+    before: Objects
 
 
 @dataclass(slots=True)
 class Session:
     """The live side of a stored session.
 
-    memory: the state of `bank`, which can be used once it is restored. prompts: by object and frame, all that an object is
-    prompted with there. unapplied: prompts that an earlier process wrote down and did not apply. labels: of the objects that
-    somebody named or coloured. highest_object_id: of all objects that there ever were, so that none is chosen twice.
+    memory: the state of `bank`, which can be used once it is restored. objects: what they are and what they are prompted with.
+    unapplied: lines of the log that an earlier process wrote down and did not apply. history: what can be undone.
     """
 
     record: SessionRecord
@@ -40,14 +48,13 @@ class Session:
     _bank: MemoryBank
     memory: MemoryState
     state: SessionState = SessionState.OPENING
-    prompts: dict[int, dict[int, Prompt]] = field(default_factory=dict)
-    labels: dict[int, Label] = field(default_factory=dict)
+    objects: Objects = field(default_factory=Objects)
+    history: History = field(default_factory=History)
     events: Events = field(default_factory=Events)
     job: Job | None = None
     last_used_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    unapplied: list[PromptRecord] = field(default_factory=list)
-    highest_object_id: int = FIRST_OBJECT_ID - 1
+    unapplied: list[Unapplied] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
@@ -62,8 +69,23 @@ class Session:
 
     @property
     def spilled_bytes(self) -> int:
-        """Bytes of tracking memory on disk."""
+        """Bytes of tracking memory on disk, with those that steps keep."""
         return 0 if self._bank.spill is None else self._bank.spill.nbytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of tracking memory on disk that are only there so that steps can be undone or redone."""
+        return 0 if self._bank.spill is None else self._bank.spill.nbytes - self._bank.spill.visible_bytes
+
+    @property
+    def any_bank(self) -> MemoryBank:
+        """The tracking memory, restored or not, for what only concerns its files. For the device's thread."""
+        return self._bank
+
+    @property
+    def prompts(self) -> Mapping[int, Mapping[int, Prompt]]:
+        """By object and frame, all that an object is prompted with there."""
+        return self.objects.prompts
 
     @property
     def bank(self) -> MemoryBank:
@@ -101,7 +123,7 @@ class Session:
         """Whether a propagation runs."""
         return self.job is not None and self.job.running
 
-    def require_object(self, object_id: int, field: str = "object_id") -> dict[int, Prompt]:
+    def require_object(self, object_id: int, field: str = "object_id") -> Mapping[int, Prompt]:
         """The prompts of an object by frame. Raises NotFound, which names `field`."""
         if object_id not in self.prompts:
             objects = ", ".join(map(str, self.prompts)) or "none yet"
@@ -110,36 +132,28 @@ class Session:
 
     def free_object_id(self) -> int:
         """An object id that was never used in this session, as long as there is one; then one that is not in use."""
-        if self.highest_object_id < MAX_OBJECT_ID:
-            return self.highest_object_id + 1
+        if self.objects.highest_id < MAX_OBJECT_ID:
+            return self.objects.highest_id + 1
         return next(number for number in count(FIRST_OBJECT_ID) if number not in self.prompts)
 
     def label(self, object_id: int) -> Label:
         """An object's name and colour."""
-        return self.labels.get(object_id) or default_label(object_id)
+        return self.objects.label(object_id)
 
-    def set_prompt(self, object_id: int, frame_index: int, prompt: Prompt) -> None:
-        """Note what an object is prompted with on a frame from now on."""
-        self.prompts.setdefault(object_id, {})[frame_index] = prompt
-        self.highest_object_id = max(self.highest_object_id, object_id)
-
-    def replay(self, log: Iterable[PromptRecord]) -> None:
-        """Rebuild the prompts from the log."""
-        width, height = self.size
-        for line in log:
+    def replay(self, log: Iterable[PromptRecord], steps: Iterable[StepRecord]) -> None:
+        """Rebuild the objects and their history from the log."""
+        known = {record.step: record for record in steps}
+        lines = list(log)
+        for line in (line for line in lines if not line.undone):
+            if line.step is not None and line.step in known and not self.history.has(line.step):
+                self.history.done.append(Change(known[line.step], self.objects))
             if not line.applied:
-                self.unapplied.append(line)
-            match line.kind:
-                case PromptKind.ADD | PromptKind.REFINE:
-                    raw = dict(line.payload)
-                    replace = bool(raw.pop("replace", False))
-                    earlier = self.prompts.get(line.object_id, {}).get(line.frame_index)
-                    new = check_prompt(PromptInput(**raw), width, height, stored=True)
-                    self.set_prompt(line.object_id, line.frame_index, merge(earlier, new, replace=replace))
-                case PromptKind.REMOVE:
-                    self.prompts.pop(line.object_id, None)
-                    self.labels.pop(line.object_id, None)
-                case PromptKind.CLEAR:
-                    self.prompts.get(line.object_id, {}).pop(line.frame_index, None)
-                case PromptKind.LABEL:
-                    self.labels[line.object_id] = Label(**line.payload)
+                self.unapplied.append(Unapplied(line, self.objects))
+            self.objects = self.objects.after(line, *self.size)
+        ahead = self.objects
+        for line in (line for line in lines if line.undone):
+            ahead = ahead.after(line, *self.size)
+            step = known[line.sequence if line.step is None else line.step]
+            if not self.history.undone or self.history.undone[-1].record != step:
+                self.history.undone.append(Change(step, ahead))
+            self.history.undone[-1].other = ahead

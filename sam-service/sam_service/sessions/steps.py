@@ -50,17 +50,28 @@ async def apply_prompt(sessions: SessionService, session: Session, object_id: in
     return record
 
 
-async def remove_object(sessions: SessionService, session: Session, object_id: int) -> None:
-    """Remove an object's memory and its masks."""
+async def remove_object(sessions: SessionService, session: Session, object_id: int, step: int) -> None:
+    """Remove an object's memory, as part of a step that can be undone. Its masks go when the step is stored."""
     bank = session.bank
-    await asyncio.wrap_future(sessions.engine.run_on_device(lambda: bank.remove(object_id)))
-    await sessions.pools.store.run(lambda: sessions.store.delete_masks(session.session_id, object_id))
+
+    def run() -> None:
+        bank.begin(step, [object_id])
+        bank.remove(object_id)
+
+    await asyncio.wrap_future(sessions.engine.run_on_device(run))
 
 
-async def clear_prompt(sessions: SessionService, session: Session, object_id: int, frame_index: int) -> None:
-    """Take a prompt out of the memory. An object without another prompt loses its memory and its masks."""
-    if session.prompts[object_id].keys() - {frame_index}:
-        bank = session.bank
-        await asyncio.wrap_future(sessions.engine.run_on_device(lambda: bank.object(object_id).clear_prompt(frame_index)))
-    else:
-        await remove_object(sessions, session, object_id)
+async def clear_prompt(sessions: SessionService, session: Session, object_id: int, frame_index: int, step: int) -> bool:
+    """Take a prompt out of the memory, as part of a step that can be undone. Says whether the object has no other prompt: then
+    it has lost its memory, and loses its masks when the step is stored."""
+    if not session.prompts[object_id].keys() - {frame_index}:
+        await remove_object(sessions, session, object_id, step)
+        return True
+    bank = session.bank
+
+    def run() -> None:
+        bank.begin(step, [object_id])
+        bank.object(object_id).clear_prompt(frame_index)
+
+    await asyncio.wrap_future(sessions.engine.run_on_device(run))
+    return False

@@ -10,22 +10,24 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from sam_service.errors import StoreUnusable
 from sam_service.failures import translate
-from sam_service.sessions.records import JobRecord, MaskRecord, PromptKind, PromptRecord, SessionRecord
+from sam_service.sessions import stored_steps
+from sam_service.sessions.records import JobRecord, MaskRecord, PromptKind, PromptRecord, SessionRecord, StepRecord
+from sam_service.sessions.tables import FORMAT, make_tables
 
 try:
     import fcntl
 except ImportError:  # Windows, where two services on one folder are not told apart
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 3  # format 1 has no LABEL lines in the log, format 2 no jobs
 ENDED_JOBS_KEPT = 16
+NOTHING: Mapping[int, int] = {}
 
 
 class MaskSnapshot(Protocol):
@@ -44,45 +46,30 @@ class SessionStore(Protocol):
     def delete(self, session_id: str, *, expired: bool) -> None: ...
     def is_expired(self, session_id: str) -> bool: ...
     def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
-                      payload: dict[str, Any]) -> int: ...
-    def mark_applied(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None: ...
+                      payload: dict[str, Any], step: int | None = None) -> int: ...
+    def mark_applied(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = (), *, step: StepRecord | None = None,
+                     gone: Iterable[int] = (), keep: Mapping[int, int] = NOTHING) -> None: ...
     def retract_prompt(self, sequence: int) -> None: ...
     def set_model(self, record: SessionRecord, model: str) -> SessionRecord: ...
     def prompts(self, session_id: str) -> list[PromptRecord]: ...
-    def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0) -> None: ...
+    def steps(self, session_id: str) -> list[StepRecord]: ...
+    def switch_step(self, session_id: str, step: int, *, undone: bool) -> list[int]: ...
+    def drop_undone(self, session_id: str) -> None: ...
+    def forget_steps(self, session_id: str, last: int) -> None: ...
+    def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0,
+                  keep: Mapping[int, int] = NOTHING) -> None: ...
     def put_job(self, job: JobRecord) -> None: ...
     def end_job(self, job_id: str, state: str) -> None: ...
     def jobs(self) -> list[JobRecord]: ...
     def mask(self, session_id: str, frame_index: int, object_id: int) -> MaskRecord | None: ...
     def masks(self, session_id: str, frame_index: int | None = None) -> list[MaskRecord]: ...
-    def delete_masks(self, session_id: str, object_id: int) -> None: ...
     def masked_frames(self, session_id: str) -> list[int]: ...
     def snapshot(self, session_id: str) -> MaskSnapshot: ...
     def close(self) -> None: ...
 
 
+_SESSION = "session_id, created_at, last_used_at, image_size, video_name, source, model, base_step"
 _MASK = "frame_index, object_id, height, width, counts, score, object_score, elapsed_ms"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
-    session_id TEXT PRIMARY KEY, created_at REAL NOT NULL, last_used_at REAL NOT NULL, image_size INTEGER NOT NULL,
-    video_name TEXT NOT NULL, source TEXT NOT NULL, model TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS prompts (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    kind TEXT NOT NULL, object_id INTEGER NOT NULL, frame_index INTEGER NOT NULL, payload TEXT NOT NULL,
-    settled INTEGER NOT NULL DEFAULT 0) STRICT;
-CREATE INDEX IF NOT EXISTS prompts_by_session ON prompts (session_id, sequence);
-CREATE TABLE IF NOT EXISTS masks (
-    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, frame_index INTEGER NOT NULL,
-    object_id INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL, counts TEXT NOT NULL,
-    score REAL NOT NULL, object_score REAL NOT NULL, elapsed_ms REAL NOT NULL,
-    PRIMARY KEY (session_id, frame_index, object_id)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS masks_by_frame ON masks (session_id, frame_index);
-CREATE TABLE IF NOT EXISTS jobs (
-    job_id TEXT PRIMARY KEY, session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, plan TEXT NOT NULL,
-    background INTEGER NOT NULL, total INTEGER NOT NULL, done INTEGER NOT NULL, attempts INTEGER NOT NULL, state TEXT NOT NULL)
-    STRICT;
-CREATE TABLE IF NOT EXISTS expired (session_id TEXT PRIMARY KEY, at REAL NOT NULL DEFAULT (unixepoch())) STRICT;
-"""
 
 
 class SqliteStore:
@@ -123,19 +110,16 @@ class SqliteStore:
         self._db.execute("PRAGMA synchronous = FULL")  # what is answered outlives a power cut; costs about half a millisecond
         self._db.execute("PRAGMA foreign_keys = ON")
         if version < FORMAT:  # otherwise nothing is written, so that the service starts on a full disk too
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {FORMAT}")
-            self._db.commit()
+            make_tables(self._db)
 
     def create(self, record: SessionRecord) -> None:
         """Add a session."""
-        self._write("INSERT INTO sessions VALUES (:session_id, :created_at, :last_used_at, :image_size, :video_name, :source, "
-                    ":model)", asdict(record))
+        self._write(f"INSERT INTO sessions ({_SESSION}) VALUES (:session_id, :created_at, :last_used_at, :image_size, "
+                    ":video_name, :source, :model, :base_step)", asdict(record))
 
     def sessions(self) -> list[SessionRecord]:
         """All sessions, oldest first."""
-        rows = self._read("SELECT session_id, created_at, last_used_at, image_size, video_name, source, model FROM sessions "
-                          "ORDER BY created_at", {})
+        rows = self._read(f"SELECT {_SESSION} FROM sessions ORDER BY created_at", {})
         return [SessionRecord(*row) for row in rows]
 
     def touch(self, session_id: str, now: float) -> None:
@@ -155,17 +139,31 @@ class SqliteStore:
         return bool(self._read("SELECT 1 FROM expired WHERE session_id = :id", {"id": session_id}))
 
     def append_prompt(self, session_id: str, kind: PromptKind, object_id: int, frame_index: int,
-                      payload: dict[str, Any]) -> int:
-        """Write a prompt down, not applied yet; returns its place in the log."""
-        return self._write(
-            "INSERT INTO prompts (session_id, kind, object_id, frame_index, payload) VALUES (:id, :kind, :object, :frame, :p)",
-            {"id": session_id, "kind": kind, "object": object_id, "frame": frame_index, "p": json.dumps(payload)})
+                      payload: dict[str, Any], step: int | None = None) -> int:
+        """Write a line into the log, not applied yet; returns its place there. step: the one that it is part of, a new one if
+        None."""
+        with self._lock, self._db:
+            place = self._db.execute(
+                "INSERT INTO prompts (session_id, kind, object_id, frame_index, payload, step) VALUES (?, ?, ?, ?, ?, ?)",
+                (session_id, kind, object_id, frame_index, json.dumps(payload), step)).lastrowid or 0
+            if step is None:
+                self._db.execute("UPDATE prompts SET step = sequence WHERE sequence = ?", (place,))
+        return place
 
-    def mark_applied(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = ()) -> None:
-        """Note that a prompt was applied and store the masks that came of it, both or neither."""
+    def mark_applied(self, session_id: str, sequence: int, masks: Iterable[MaskRecord] = (), *, step: StepRecord | None = None,
+                     gone: Iterable[int] = (), keep: Mapping[int, int] = NOTHING) -> None:
+        """Note that a line of the log was applied and store the masks that came of it, all or nothing.
+
+        step: the step that it begins; what is undone cannot be redone then. gone: objects that lose all their masks. keep: by
+        object, the step that keeps what is replaced.
+        """
         with self._lock, self._db:
             self._db.execute("UPDATE prompts SET settled = 1 WHERE sequence = ?", (sequence,))
-            self._insert_masks(session_id, masks)
+            if step is not None:
+                stored_steps.begin_step(self._db, session_id, step)
+            for object_id in gone:
+                stored_steps.remove_masks(self._db, session_id, object_id, keep.get(object_id))
+            stored_steps.put_masks(self._db, session_id, masks, keep)
 
     def set_model(self, record: SessionRecord, model: str) -> SessionRecord:
         """Note which network makes a session's memories from now on; returns the record as it is then."""
@@ -178,14 +176,38 @@ class SqliteStore:
 
     def prompts(self, session_id: str) -> list[PromptRecord]:
         """The prompt log in order."""
-        rows = self._read("SELECT sequence, kind, object_id, frame_index, payload, settled FROM prompts WHERE session_id = :id "
-                          "ORDER BY sequence", {"id": session_id})
-        return [PromptRecord(row[0], PromptKind(row[1]), row[2], row[3], json.loads(row[4]), bool(row[5])) for row in rows]
+        rows = self._read("SELECT sequence, kind, object_id, frame_index, payload, settled, step, undone FROM prompts "
+                          "WHERE session_id = :id ORDER BY sequence", {"id": session_id})
+        return [PromptRecord(row[0], PromptKind(row[1]), row[2], row[3], json.loads(row[4]), bool(row[5]), row[6], bool(row[7]))
+                for row in rows]
 
-    def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0) -> None:
-        """Store the masks of a frame, all or none, and with them how far the job is; earlier masks are replaced."""
+    def steps(self, session_id: str) -> list[StepRecord]:
+        """The steps that can be undone or redone, in order."""
+        return stored_steps.steps_of(self._read("SELECT step, kind, object_ids, frame_index, undone FROM steps "
+                                                "WHERE session_id = :id ORDER BY step", {"id": session_id}))
+
+    def switch_step(self, session_id: str, step: int, *, undone: bool) -> list[int]:
+        """Undo the newest step, or redo the one that was undone last; returns the frames whose masks it swaps, in order."""
         with self._lock, self._db:
-            self._insert_masks(session_id, masks)
+            return stored_steps.switch_step(self._db, session_id, step, undone=undone)
+
+    def drop_undone(self, session_id: str) -> None:
+        """What is undone cannot be redone any more."""
+        with self._lock, self._db:
+            stored_steps.drop_undone(self._db, session_id)
+
+    def forget_steps(self, session_id: str, last: int) -> None:
+        """The steps up to `last` cannot be undone any more."""
+        with self._lock, self._db:
+            stored_steps.forget_steps(self._db, session_id, last)
+
+    def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0,
+                  keep: Mapping[int, int] = NOTHING) -> None:
+        """Store the masks of a frame, all or none, and with them how far the job is; earlier masks are replaced.
+
+        keep: by object, the step that keeps what is replaced."""
+        with self._lock, self._db:
+            stored_steps.put_masks(self._db, session_id, masks, keep)
             if job_id is not None:
                 self._db.execute("UPDATE jobs SET done = ? WHERE job_id = ?", (done, job_id))
 
@@ -228,10 +250,6 @@ class SqliteStore:
                               {"id": session_id, "frame": frame_index})
         return [MaskRecord(*row) for row in rows]
 
-    def delete_masks(self, session_id: str, object_id: int) -> None:
-        """Remove all masks of an object."""
-        self._write("DELETE FROM masks WHERE session_id = :id AND object_id = :object", {"id": session_id, "object": object_id})
-
     def masked_frames(self, session_id: str) -> list[int]:
         """Frames with masks, in order. Takes milliseconds for thousands of them."""
         return [row[0] for row in self._read_long("SELECT DISTINCT frame_index FROM masks INDEXED BY masks_by_frame "
@@ -247,11 +265,6 @@ class SqliteStore:
             self._reader.close()
             self._db.close()
             self._owner.close()
-
-    def _insert_masks(self, session_id: str, masks: Iterable[MaskRecord]) -> None:
-        self._db.executemany(
-            "INSERT OR REPLACE INTO masks VALUES (:session_id, :frame_index, :object_id, :height, :width, :counts, :score, "
-            ":object_score, :elapsed_ms)", [asdict(mask) | {"session_id": session_id} for mask in masks])
 
     def _write(self, statement: str, values: dict[str, Any]) -> int:
         with self._lock, self._db:

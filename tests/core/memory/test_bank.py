@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from sam_service.core.memory.bank import WINDOW, FrameMemory, Kind, MemoryBank
+from sam_service.core.memory.generations import KeptStep
 from sam_service.core.memory.spill import DiskSpill
 from sam_service.errors import EngineError, StorageFull
 
@@ -96,3 +98,29 @@ def test_a_restart_brings_everything_back(tmp_path: Path, reverse: bool) -> None
     assert latest.object_score == 4
     again.remove(7)
     assert not (tmp_path / "7").exists()
+
+
+def test_prompted_frames_come_back_in_the_order_in_which_they_were_prompted(tmp_path: Path) -> None:
+    bank = MemoryBank("a", DiskSpill(tmp_path, 1 << 30))
+    prompted = bank.object(1)
+    for sequence, frame in enumerate((8, 2, 5, 8), start=1):
+        prompted.stage(frame, replace(memory(sequence, None), sequence=sequence), conditioning=True)
+        if frame == 2:
+            bank.commit()
+    bank.commit()
+    assert list(prompted.conditioning) == [8, 2, 5]
+    again = MemoryBank("a", DiskSpill(tmp_path, 1 << 30, steps=[KeptStep(step, frozenset({1})) for step in (1, 2, 3, 4)]))
+    again.restore()
+    assert list(again.objects[1].conditioning) == [8, 2, 5]
+
+
+def test_a_cleared_prompt_is_forgotten_after_a_restart_too(tmp_path: Path) -> None:
+    bank = MemoryBank("a", DiskSpill(tmp_path, 1 << 30))
+    for frame in (0, 3):
+        bank.object(1).stage(frame, memory(1, None), conditioning=True)
+    bank.commit()
+    bank.object(1).mark_passed(3, reverse=False)
+    bank.object(1).clear_prompt(3)
+    again = MemoryBank("a", DiskSpill(tmp_path, 1 << 30))
+    again.restore()
+    assert again.objects[1].directions == bank.object(1).directions == {}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -47,6 +47,7 @@ class FrameMemory:
     state: what the network keeps beside them, under names that only its family knows.
     reverse: whether the frame was reached going backward; None on a frame that was prompted before any tracking.
     sequence: the prompt that this answers, as the session's log numbers it; 0 for a tracked frame.
+    rank: the first of the prompts on a frame that is prompted; conditioning frames are in this order.
     interpolated: the mask was carried here by optical flow; such a frame is no memory for the network.
     """
 
@@ -56,6 +57,7 @@ class FrameMemory:
     state: Mapping[str, Tensor]
     reverse: bool | None = None
     sequence: int = 0
+    rank: int = 0
     interpolated: bool = False
 
 
@@ -64,11 +66,17 @@ class Spill(Protocol):
 
     @property
     def nbytes(self) -> int: ...
+    @property
+    def visible_bytes(self) -> int: ...
     def save(self, object_id: int, kind: Kind, frame_index: int, memory: FrameMemory) -> None: ...
     def load(self, object_id: int, kind: Kind, frame_index: int) -> FrameMemory: ...
     def delete(self, object_id: int, kind: Kind, frame_index: int) -> None: ...
     def delete_object(self, object_id: int) -> None: ...
-    def entries(self) -> Iterator[tuple[int, Kind, int, bool | None]]: ...
+    def entries(self, objects: Iterable[int] | None = None) -> list[tuple[int, Kind, int, bool | None]]: ...
+    def begin(self, step: int, objects: Iterable[int]) -> None: ...
+    def switch(self, step: int, objects: Iterable[int], *, undone: bool) -> None: ...
+    def forget(self, step: int) -> None: ...
+    def discard(self, step: int) -> None: ...
     def __contains__(self, key: tuple[int, Kind, int]) -> bool: ...
 
 
@@ -140,7 +148,13 @@ class ObjectMemory:
             self.add_tracked(frame_index, replace(memory, state={**memory.state, **tensors}))
 
     def stage(self, frame_index: int, memory: FrameMemory, *, conditioning: bool) -> None:
-        """Keep the answer to a prompt until the next propagation takes it into the memory."""
+        """Keep the answer to a prompt until the next propagation takes it into the memory. A prompt of the log begins a step:
+        what the object has now can be brought back."""
+        if self._spill is not None and memory.sequence:
+            self._spill.begin(memory.sequence, [self.object_id])
+        staged = self._staged.get(frame_index)
+        first = staged[0] if staged is not None else self.conditioning.get(frame_index)
+        memory = replace(memory, rank=memory.sequence if first is None else first.rank)
         self._save(Kind.STAGED_CONDITIONING if conditioning else Kind.STAGED_TRACKED, frame_index, memory)
         self._staged[frame_index] = (memory, conditioning)
 
@@ -167,7 +181,7 @@ class ObjectMemory:
         if memory is not None:
             self.directions.pop(frame_index, None)
             self._delete(Kind.CONDITIONING, frame_index)
-            self.add_tracked(frame_index, memory)
+            self.add_tracked(frame_index, replace(memory, reverse=None))
 
     def restore(self, kind: Kind, frame_index: int, reverse: bool | None) -> None:
         """Take back an entry that the spill holds from an earlier process."""
@@ -182,6 +196,11 @@ class ObjectMemory:
                 self._staged[frame_index] = (memory, kind is Kind.STAGED_CONDITIONING)
         if reverse is not None:
             self.directions[frame_index] = reverse
+
+    def restored(self) -> None:
+        """All entries are back: bring the prompted ones into the order in which they were prompted."""
+        self.conditioning = dict(sorted(self.conditioning.items(), key=lambda item: item[1].rank))
+        self._staged = dict(sorted(self._staged.items(), key=lambda item: item[1][0].rank))
 
     def mark_passed(self, frame_index: int, *, reverse: bool) -> None:
         """Note that a propagation has passed a frame: a later prompt there is a correction, not a new start."""
@@ -250,8 +269,9 @@ class MemoryBank:
             self.spill.delete_object(object_id)
 
     def clear(self) -> None:
-        """Forget all objects."""
-        for object_id in list(self.objects):
+        """Forget all objects, those too that only the spill knows."""
+        known = [] if self.spill is None else [entry[0] for entry in self.spill.entries()]
+        for object_id in dict.fromkeys([*self.objects, *known]):
             self.remove(object_id)
 
     def commit(self) -> None:
@@ -259,8 +279,38 @@ class MemoryBank:
         for memory in self.objects.values():
             memory.commit()
 
-    def restore(self) -> None:
-        """Rebuild the bank from what its spill holds."""
+    def restore(self, objects: Iterable[int] | None = None) -> None:
+        """Rebuild the bank, or some objects of it, from what its spill holds. Raises MemoryUnreadable."""
+        if self.spill is None:
+            return
+        for object_id in list(self.objects) if objects is None else objects:
+            self.objects.pop(object_id, None)
+        entries = self.spill.entries(objects)
+        for object_id, kind, frame_index, reverse in entries:
+            self.object(object_id).restore(kind, frame_index, reverse)
+        for object_id in {entry[0] for entry in entries}:
+            self.objects[object_id].restored()
+
+    # Steps of a user, which are kept on disk (`generations.py`). Without a spill none can be taken back.
+
+    def begin(self, step: int, objects: Iterable[int]) -> None:
+        """A step is about to change objects: keep what they have now."""
         if self.spill is not None:
-            for object_id, kind, frame_index, reverse in self.spill.entries():
-                self.object(object_id).restore(kind, frame_index, reverse)
+            self.spill.begin(step, objects)
+
+    def switch(self, step: int, objects: Collection[int], *, undone: bool) -> None:
+        """Take the newest step of these objects back or, where it was taken back, bring it back. Raises MemoryUnreadable."""
+        if self.spill is not None:
+            self.spill.switch(step, objects, undone=undone)
+            self.restore(objects)
+
+    def discard(self, step: int, objects: Collection[int]) -> None:
+        """Forget all that came of a step. Raises MemoryUnreadable."""
+        if self.spill is not None:
+            self.spill.discard(step)
+            self.restore(objects)
+
+    def forget(self, step: int) -> None:
+        """The oldest step cannot be taken back any more."""
+        if self.spill is not None:
+            self.spill.forget(step)
