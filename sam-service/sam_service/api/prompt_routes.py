@@ -29,15 +29,15 @@ router = APIRouter(tags=["prompts"], route_class=LargeJsonRoute)
 @router.post("/add-object", summary="Click or box a new object")
 async def add_object(body: AddObject, services: ServicesDep) -> ObjectMask:
     """Add an object by points, a box, both, or a mask, and get its mask on that frame."""
-    record = await services.prompting.add_object(body.session_id, body.frame_idx, body.object_id, _input(body),
-                                                  body.name)
+    record = await services.prompting.add_object(body.session_id, _frame(body, services), body.object_id,
+                                                 _input(body), body.name)
     return await _answer(services, body.session_id, record, body.mask_format)
 
 
 @router.post("/refine", summary="Correct an object")
 async def refine(body: Refine, services: ServicesDep) -> ObjectMask:
     """Prompt an object again, on this or another frame. Points add to the earlier ones of the frame unless `replace`."""
-    record = await services.prompting.refine(body.session_id, body.frame_idx, body.object_id, _input(body),
+    record = await services.prompting.refine(body.session_id, _frame(body, services), body.object_id, _input(body),
                                              replace=body.replace)
     return await _answer(services, body.session_id, record, body.mask_format)
 
@@ -62,6 +62,10 @@ async def clear_prompts(body: ClearPrompts, services: ServicesDep) -> Changed:
     """Take back the prompts of one object or all, on one frame or all. The objects stay in the list."""
     cleared = await services.prompting.clear_prompts(body.session_id, body.object_id, body.frame_idx)
     return _changed(services, body.session_id, cleared)
+
+
+def _frame(body: Prompt, services: Services) -> int:
+    return services.live.frame_of(body.session_id, body.frame_idx)
 
 
 def _input(body: Prompt) -> PromptInput:

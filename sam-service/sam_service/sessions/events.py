@@ -42,6 +42,14 @@ class FrameDone:
 
 
 @dataclass(frozen=True, slots=True)
+class FramePushed:
+    """A live session has got one more frame, and its masks. dropped: frames so far that a newer one has replaced."""
+
+    result: FrameResult
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExportProgress:
     """How far an export is; total: frames. state: running, done, failed or cancelled."""
 
@@ -61,7 +69,7 @@ class Missed:
     """Events were dropped, since they were not fetched in time: read the whole state again."""
 
 
-Event = ObjectsChanged | PromptAnswered | JobChanged | FrameDone | ExportProgress | SessionDeleted | Missed
+Event = ObjectsChanged | PromptAnswered | JobChanged | FrameDone | FramePushed | ExportProgress | SessionDeleted | Missed
 
 
 class Watcher:

@@ -26,7 +26,7 @@ from sam_service.video.limits import VideoLimits, too_large
 from sam_service.video.source import is_picture
 
 DEFAULT_FPS = 24.0
-_FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP")
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
@@ -136,8 +136,8 @@ class Pictures:
     def _check(self, name: str, image: Image.Image) -> Image.Transpose | None:
         """Check a picture by its header, and return how it is to be turned."""
         self._limits.check_picture(*image.size)
-        turn = _TURNS.get(_orientation(image))
-        size = image.size if turn not in _EXCHANGING else (image.height, image.width)
+        turn, exchanging = turn_of(image)
+        size = (image.height, image.width) if exchanging else image.size
         if not self.width:
             self.width, self.height = size
         if size != (self.width, self.height):
@@ -302,9 +302,15 @@ def _opened(folder: int, name: str) -> IO[bytes]:
 def _header(name: str, file: IO[bytes]) -> Image.Image:
     """A picture of which only the header is read. Raises NotAVideo."""
     try:
-        return Image.open(file, formats=_FORMATS)
+        return Image.open(file, formats=FORMATS)
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
         raise _damaged(name) from None
+
+
+def turn_of(image: Image.Image) -> tuple[Image.Transpose | None, bool]:
+    """How a picture is to be turned, by its header, and whether that exchanges width and height."""
+    turn = _TURNS.get(_orientation(image))
+    return turn, turn in _EXCHANGING
 
 
 def _orientation(image: Image.Image) -> int:
