@@ -231,7 +231,7 @@ class LiveIntake(Extraction):
         super().__init__(Path(), frames, limits)
         self._frames = frames
         self._picture_limits = limits
-        self._process: PictureProcess | None = None  # type: ignore[assignment]
+        self._process: PictureProcess | None = None
         self._closed = False
 
     def jpeg(self, data: bytes) -> bytes:
