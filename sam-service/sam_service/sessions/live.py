@@ -217,6 +217,7 @@ class Live:
         frame = self._sessions.tracked_frame(session, index, reverse=False, following=True)
         await self._sessions.read(frame)
         num_frames = await self._sessions.require_length(session)
+        await self._sessions.recall(session, index, num_frames, track=objects)
         engine.forget(session.session_id, range(max(0, index - FEATURES_KEPT)))
         behind = range(first - MEMORIES_BEHIND * engine.options.track_every, index)
         moved = asyncio.wrap_future(engine.run_on_device(lambda: bank.move_window(behind)))
