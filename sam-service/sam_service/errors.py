@@ -12,10 +12,11 @@
     │   ├── Unauthorized        the API key is missing or wrong
     │   ├── Forbidden           a web page of another origin asks for what it may not
     │   ├── RangeNotSatisfiable the part of a file that is asked for lies behind its end
-    │   ├── Gone                the session was there, and has expired
+    │   ├── Gone                the session was there, and has expired; or a live session's frame, and is no longer held
     │   └── Conflict            right request, wrong state
     ├── CapacityError           not now; try again later
     │   ├── TooManySessions
+    │   ├── BacklogFull         frames of a live session come faster than they are tracked
     │   ├── QueueFull
     │   ├── StorageFull         the disk is full, or nearly so
     │   ├── MemoryFull          memory is used up, or nearly so
@@ -117,7 +118,7 @@ class RangeNotSatisfiable(ClientError):
 
 
 class Gone(ClientError):
-    """The session existed and has expired."""
+    """The session existed and has expired, or the frame was held and is not any more."""
 
     code = "session_expired"
 
@@ -142,6 +143,12 @@ class TooManySessions(CapacityError):
     """The cap on open sessions is reached."""
 
     code = "too_many_sessions"
+
+
+class BacklogFull(CapacityError):
+    """As many frames of a live session wait as may."""
+
+    code = "backlog_full"
 
 
 class QueueFull(CapacityError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
 
 from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
 from sam_service.export.clip import Segmentation, Size
@@ -21,6 +21,17 @@ SessionId = Annotated[str, Field(min_length=1, max_length=64, description="the s
                                  examples=["0f8b5c3e9a7d4b1c8e2f6a5d4c3b2a19"])]
 ObjectId = Annotated[int, Field(ge=0, le=MAX_ID, description="the client's number for an object", examples=[1])]
 FrameIndex = Annotated[int, Field(ge=0, le=MAX_ID, description="frame of the session, from 0", examples=[0])]
+LATEST: Any = "latest"
+
+
+def _latest(given: Any, number: ValidatorFunctionWrapHandler) -> Any:
+    return LATEST if given == LATEST else number(given)
+
+
+# A number, or LATEST, which is no part of the type, so that an error names the field and not a member of a union.
+FrameOrLatest = Annotated[int, Field(ge=0, le=MAX_ID), WrapValidator(_latest), WithJsonSchema({
+    "anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_ID}, {"const": "latest", "type": "string"}],
+    "description": "frame of the session, from 0; in a live session also `latest`, the newest one", "examples": [0]})]
 ModelSize = Annotated[str, Field(description=f"a size that `/models` lists: {', '.join(SIZES)}", examples=[DEFAULT_SIZE])]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -50,6 +61,32 @@ class InitializeBody(Body):
                                           "absent; a video has times of its own")
 
 
+class LiveBody(Body):
+    """Open a session without a file, whose frames will be pushed one by one."""
+
+    live: Literal[True] = Field(description="a session without a file", examples=[True])
+    width: int = Field(ge=8, le=16384, description="of the frames that will be pushed, pixels", examples=[1280])
+    height: int = Field(ge=8, le=16384, description="of the frames that will be pushed, pixels", examples=[720])
+    policy: Literal["latest", "all"] = Field("latest", examples=["latest"], description=(
+        "frames that come faster than they are tracked: `latest`, one waits and a newer one replaces it; `all`, none is "
+        "dropped and too many are refused"))
+    keep_frames: int = Field(32, ge=2, le=1024, description="the last frames that are kept, to be prompted and gone back to",
+                             examples=[32])
+    image_size: int | None = Field(None, description="side of the network's input, pixels, a multiple of 32; "
+                                                     "the model's own if absent", examples=[1024])
+    fps: float = Field(24.0, ge=0.001, le=1000, examples=[24], description="frames a second, for the times of frames that come "
+                                                                            "without one")
+
+
+class LiveState(BaseModel):
+    """How a live session deals with its frames."""
+
+    policy: str = Field(description="latest or all", examples=["latest"])
+    keep_frames: int = Field(description="the last frames that are kept", examples=[32])
+    first_frame: int = Field(description="the oldest frame that is kept", examples=[10])
+    dropped: int = Field(description="frames so far that a newer one replaced before they were tracked", examples=[3])
+
+
 class Model(BaseModel):
     """Which network answers."""
 
@@ -63,7 +100,7 @@ class Initialized(BaseModel):
     """A session that can be clicked on."""
 
     session_id: SessionId
-    status: str = Field(description="extracting, ready or failed", examples=["extracting"])
+    status: str = Field(description="extracting, ready or failed; live for a session without a file", examples=["extracting"])
     num_frames: int = Field(description="frames of the session; an estimate while extracting", examples=[250])
     frames_ready: int = Field(description="frames extracted so far", examples=[12])
     width: int = Field(description="pixels; coordinates and masks use this size", examples=[1280])
@@ -78,6 +115,7 @@ class Initialized(BaseModel):
     fps: float = Field(description="frames per second of the file on average; exact once extracted", examples=[29.97])
     truncated: bool = Field(description="whether a limit on frames cut the clip; exact once extracted", examples=[False])
     model: Model = Field(description="which network answers")
+    live: LiveState | None = Field(None, description="of a session without a file; null for the others", examples=[None])
     expires_at: float = Field(description="when the session ends if left alone, seconds since 1970", examples=[1767225600.0])
 
 
@@ -157,7 +195,7 @@ class Prompt(Body):
     """A prompt for one object on one frame: points, a box, both, or a mask."""
 
     session_id: SessionId
-    frame_idx: FrameIndex = 0
+    frame_idx: FrameOrLatest = 0
     points: list[Annotated[list[Number], Field(max_length=8)]] | None = Field(
         None, max_length=MAX_POINTS, description="clicks [x, y], pixels of the session's frames", examples=[[[640, 360]]])
     labels: list[int] | None = Field(None, max_length=MAX_POINTS, examples=[[1]],
@@ -265,8 +303,10 @@ class Propagate(Body):
 class Timestamps(BaseModel):
     """When each frame is shown."""
 
-    timestamps_s: list[float] = Field(description="seconds from the start of the video, of all frames extracted so far",
-                                      examples=[[0.0, 0.0417, 0.0834]])
+    timestamps_s: list[float] = Field(description="seconds from the start of the video, of all frames extracted so far; of a "
+                                                  "live session, of the frames that are kept", examples=[[0.0, 0.0417, 0.0834]])
+    first_frame: int = Field(0, description="frame of the first of these; not 0 in a live session whose window has moved on",
+                             examples=[0])
 
 
 class FrameMasks(BaseModel):
@@ -275,6 +315,30 @@ class FrameMasks(BaseModel):
     frame_idx: AnsweredFrameIndex
     timestamp_s: float = Field(description="seconds from the start of the video", examples=[0.0417])
     objects: list[ObjectMask] = Field(description="every object, with an empty mask where it is absent")
+
+
+class PushedFrame(FrameMasks):
+    """A frame of a live session that was tracked."""
+
+    dropped: int = Field(description="frames of the session so far that a newer one replaced before they were tracked",
+                         examples=[0])
+    queue_ms: float = Field(description="time from the frame's arrival to its turn, ms", examples=[0.1])
+    step_ms: float = Field(description="time from its turn to its masks, ms", examples=[48.2])
+
+
+class Rewind(Body):
+    """Go back in a live session."""
+
+    frame_idx: FrameIndex = Field(description="the frame that is the newest then, one of those that are kept", examples=[41])
+
+
+class Rewound(BaseModel):
+    """A live session after going back."""
+
+    session_id: SessionId
+    frame_idx: AnsweredFrameIndex
+    num_frames: int = Field(description="number that the next frame gets", examples=[42])
+    object_ids: list[int] = Field(description="objects of the session", examples=[[1, 2]])
 
 
 class Propagated(BaseModel):

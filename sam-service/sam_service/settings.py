@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     max_prompts: int = Field(256, ge=1, description="frames on which an object has prompts")
     max_image_size: int = Field(1024, ge=128, description="largest input size, pixels, that a client may ask for")
     session_ttl_s: float = Field(3600.0, gt=0, description="a session expires after this many seconds without use")
+    live_ttl_s: float = Field(300.0, gt=0, description="the same for a live session, whose frames are pushed")
     max_connections: int = Field(512, ge=8, description="clients that may be connected; at most a quarter of the file "
                                                         "descriptors that the process may have")
     max_queued_steps: int = Field(64, ge=1, description="steps that may wait for the device")

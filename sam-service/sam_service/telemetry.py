@@ -60,6 +60,9 @@ class Telemetry:
         self.sessions_ended = counter("sessions_ended", "sessions ended", "reason")
         self.jobs_finished = counter("jobs_finished", "propagations that came to an end or a pause", "state")
         self.feature_cache_requests = counter("feature_cache_requests", "image features asked of the cache", "result")
+        self.live_dropped = counter("live_frames_dropped", "frames of live sessions that a newer one replaced before they were "
+                                    "tracked")
+        self.live_lag_seconds = histogram("live_lag_seconds", "from a pushed frame's arrival to its masks")
         # Children exist from the start, so that a rate is there before the first event.
         for kind in ("tracked", "prompted"):
             self.frames.labels(kind)

@@ -8,7 +8,15 @@ import inspect
 from pathlib import Path
 
 import pytest
-from sam_service.client import AsyncSamClient, AsyncVideoSession, NotFound, SamClient, VideoSession
+from sam_service.client import (
+    AsyncLiveSession,
+    AsyncSamClient,
+    AsyncVideoSession,
+    LiveSession,
+    NotFound,
+    SamClient,
+    VideoSession,
+)
 from sam_service.demo_clip import CLICK
 
 
@@ -72,7 +80,8 @@ def test_a_task_that_is_cancelled_cancels_its_propagation(service: str, client: 
         assert 1 <= len(owner.state()["frames_with_masks"]) < 60
 
 
-@pytest.mark.parametrize(("one", "other"), [(SamClient, AsyncSamClient), (VideoSession, AsyncVideoSession)])
+@pytest.mark.parametrize(("one", "other"), [(SamClient, AsyncSamClient), (VideoSession, AsyncVideoSession),
+                                            (LiveSession, AsyncLiveSession)])
 def test_the_twins_have_the_same_methods(one: type, other: type) -> None:
     def methods(kind: type) -> dict[str, list[str]]:
         return {name: list(inspect.signature(value).parameters) for name, value in vars(kind).items()

@@ -52,7 +52,7 @@ def track(video: VideoSession, **which: Any) -> Any:
 
 def masks(video: VideoSession) -> Any:
     """All stored masks with their scores, by frame and object."""
-    found = {}
+    found: dict[tuple[int, int], Any] = {}
     for frame in video.client.call("GET", f"/sessions/{video.session_id}")["frames_with_masks"]:
         answer = video.client.call("GET", f"/sessions/{video.session_id}/masks/{frame}?mask_format=rle")
         found |= {(frame, item["object_id"]): (item["mask"]["counts"], item["score"], item["object_score"])

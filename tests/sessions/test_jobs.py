@@ -19,7 +19,8 @@ from sam_service.client import SamClient, ServiceProblem, VideoSession
 from sam_service.demo_clip import CLICK
 from sam_service.errors import StoreUnusable
 from sam_service.local import local_service
-from sam_service.sessions.store import FORMAT, SqliteStore
+from sam_service.sessions.store import SqliteStore
+from sam_service.sessions.tables import FORMAT
 
 from tests.sessions.test_restart import server
 from tests.support import settings

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def decoded(path: Path, *, fps: float | None = None, limits: VideoLimits | None 
     return Decoded(info, pictures, [frame.timestamp_s for frame in frames], process)
 
 
-def quarters(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def quarters(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The mean colours of a picture's quarters, (4, 3): upper left, upper right, lower left, lower right."""
     height, width = picture.shape[:2]
     return np.array([picture[y, x].mean((0, 1)) for y in (slice(height // 2), slice(height // 2, None))

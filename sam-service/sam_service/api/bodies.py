@@ -74,21 +74,28 @@ async def _next(receive: Receive, silence_s: float, stopping: asyncio.Event) -> 
 class BodyRules:
     """How many bytes the bodies of which routes may have. Forms of `uploads` are counted by their own route.
 
-    large: paths that take a mask, and so much. none: patterns of paths that take no body although they change something.
-    held: bytes of all bodies together that are in memory.
+    large: paths that take a mask, and so much. pictures: paths whose body is a picture and no JSON, of at most `picture_bytes`.
+    none: patterns of paths that take no body although they change something. held: bytes of all bodies together that are in
+    memory.
     """
 
     usual: int = INLINE_BYTES
     large: Mapping[str, int] = field(default_factory=dict)
     uploads: frozenset[str] = frozenset()
     none: tuple[re.Pattern[str], ...] = ()
+    pictures: re.Pattern[str] | None = None
+    picture_bytes: int = 0
     held: int = 128 << 20
 
     def limit(self, method: str, path: str) -> int | None:
         """The most bytes; None where no body is taken."""
         if method not in ("POST", "PUT", "PATCH") or any(pattern.fullmatch(path) for pattern in self.none):
             return None
-        return self.large.get(path, self.usual)
+        return self.picture_bytes if self.is_picture(path) else self.large.get(path, self.usual)
+
+    def is_picture(self, path: str) -> bool:
+        """Whether a path takes a picture as its body."""
+        return self.pictures is not None and self.pictures.fullmatch(path) is not None
 
 
 class BodyLimit:
@@ -112,7 +119,8 @@ class BodyLimit:
         body = bytearray()
         try:
             try:
-                await self._read(body, self._rules.limit(scope["method"], path), headers, exchange.receive)
+                await self._read(body, self._rules.limit(scope["method"], path), headers, exchange.receive,
+                                 is_picture=self._rules.is_picture(path))
             except ServiceError as error:
                 return await respond(problem_of(error))(scope, receive, exchange.send)
             pending: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
@@ -124,7 +132,8 @@ class BodyLimit:
         finally:
             self._held -= len(body)
 
-    async def _read(self, body: bytearray, limit: int | None, headers: Headers, receive: Receive) -> None:
+    async def _read(self, body: bytearray, limit: int | None, headers: Headers, receive: Receive, *,
+                    is_picture: bool) -> None:
         """Read into `body`, which is counted as held from its first byte on. Raises ServiceError."""
         if limit is None:
             if declared_bytes(headers) > self._rules.usual:
@@ -133,7 +142,7 @@ class BodyLimit:
         too_large = TooLarge(f"the body may have at most {limit} bytes", code="body_too_large")
         if declared_bytes(headers) > limit:
             raise too_large
-        outline = Outline() if limit > INLINE_BYTES else None
+        outline = Outline() if limit > INLINE_BYTES and not is_picture else None
         async for piece in pieces(receive, limit, too_large, self._pace, self._stopping):
             if outline is not None:
                 outline.feed(piece)

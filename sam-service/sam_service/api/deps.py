@@ -12,6 +12,7 @@ from sam_service.api.modes import Modes
 from sam_service.api.sharing import Shared
 from sam_service.core.engine import Engine
 from sam_service.sessions.exporting import Exporting
+from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.service import SessionService
@@ -30,6 +31,7 @@ class Services:
     propagation: Propagation
     exporting: Exporting
     undoing: Undoing
+    live: Live
     modes: Modes
     process_restarts: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

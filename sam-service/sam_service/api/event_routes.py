@@ -85,7 +85,7 @@ async def _publish(socket: WebSocket, services: Services, session: Session, mask
                     await _hello(socket, services, session)
                 case None:
                     pass
-                case events.PromptAnswered() | events.FrameDone():
+                case events.PromptAnswered() | events.FrameDone() | events.FramePushed():
                     await _send(socket, session, *await _masks(services, session, event, mask_format))
                 case _:
                     await _send(socket, session, *await _state(services, session, event))
@@ -106,8 +106,8 @@ async def _listen(socket: WebSocket, services: Services, session: Session) -> No
                 await _send(socket, session, "pong", {})
 
 
-async def _masks(services: Services, session: Session, event: events.PromptAnswered | events.FrameDone,
-                 mask_format: MaskFormat) -> Message:
+async def _masks(services: Services, session: Session,
+                 event: events.PromptAnswered | events.FrameDone | events.FramePushed, mask_format: MaskFormat) -> Message:
     """The message of an event that carries masks. They are rendered once for all who watch."""
     try:
         if isinstance(event, events.PromptAnswered):
@@ -115,6 +115,9 @@ async def _masks(services: Services, session: Session, event: events.PromptAnswe
         frame = await views.frame_document(services, session.session_id, event.result, mask_format)
     except TooLarge as error:
         return "error", problem_of(error).model_dump(exclude_none=True)
+    if isinstance(event, events.FramePushed):
+        done = event.result.frame_index + 1
+        return "frame", {"job_id": None, "done": done, "total": done, "dropped": event.dropped, **frame}
     return "frame", {"job_id": event.job.job_id, "done": event.done, "total": max(event.job.total, event.done),
                      "frames_per_second": round(event.job.frames_per_second, 3), **frame}
 

@@ -31,6 +31,7 @@ STATUS: dict[type[errors.ServiceError], int] = {
     errors.Conflict: 409,
     errors.ClientError: 400,
     errors.TooManySessions: 429,
+    errors.BacklogFull: 429,
     errors.QueueFull: 503,
     errors.NotReady: 503,
     errors.CapacityError: 503,

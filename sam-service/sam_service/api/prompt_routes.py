@@ -33,15 +33,15 @@ router = APIRouter(tags=["prompts"], route_class=LargeJsonRoute)
 @router.post("/add-object", summary="Click or box a new object")
 async def add_object(body: AddObject, services: ServicesDep) -> ObjectMask:
     """Add an object by points, a box, both, or a mask, and get its mask on that frame."""
-    record = await services.prompting.add_object(body.session_id, body.frame_idx, body.object_id, _input(body),
-                                                  body.name)
+    record = await services.prompting.add_object(body.session_id, _frame(body, services), body.object_id,
+                                                 _input(body), body.name)
     return await _answer(services, body.session_id, record, body.mask_format)
 
 
 @router.post("/refine", summary="Correct an object")
 async def refine(body: Refine, services: ServicesDep) -> ObjectMask:
     """Prompt an object again, on this or another frame. Points add to the earlier ones of the frame unless `replace`."""
-    record = await services.prompting.refine(body.session_id, body.frame_idx, body.object_id, _input(body),
+    record = await services.prompting.refine(body.session_id, _frame(body, services), body.object_id, _input(body),
                                              replace=body.replace)
     return await _answer(services, body.session_id, record, body.mask_format)
 
@@ -85,6 +85,10 @@ def _moved(services: Services, session_id: str, moved: undoing.Moved) -> Moved:
     session = services.sessions.get(session_id)
     return Moved(session_id=session_id, step=views.step_state(moved.step), object_ids=list(session.prompts),
                  changed_frames=list(moved.frames), history=views.history(session))
+
+
+def _frame(body: Prompt, services: Services) -> int:
+    return services.live.frame_of(body.session_id, body.frame_idx)
 
 
 def _input(body: Prompt) -> PromptInput:

@@ -18,7 +18,17 @@ from sam_service.errors import ClientError, FrameUnreadable, NotFound
 from sam_service.masks.encode import MaskFormat
 from sam_service.masks.png import encode_png
 from sam_service.masks.rle import decode_rle
-from sam_service.schemas import MAX_ID, FrameMasks, InitializeBody, Initialized, SessionInfo, SessionList, Timestamps, Tracks
+from sam_service.schemas import (
+    MAX_ID,
+    FrameMasks,
+    InitializeBody,
+    Initialized,
+    LiveBody,
+    SessionInfo,
+    SessionList,
+    Timestamps,
+    Tracks,
+)
 from sam_service.sessions.paths import FIELD, resolve_video
 from sam_service.sessions.records import FrameResult
 from sam_service.sessions.render import as_rle
@@ -31,7 +41,8 @@ FrameNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="frame of the ses
 ObjectNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="the client's number for an object", examples=[1])]
 
 _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
-    "application/json": {"schema": InitializeBody.model_json_schema(ref_template="#/components/schemas/{model}")},
+    "application/json": {"schema": {"oneOf": [body.model_json_schema(ref_template="#/components/schemas/{model}")
+                                              for body in (InitializeBody, LiveBody)]}},
     "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {
         "file": {"type": "string", "format": "binary", "description": "the video, or an archive of pictures; several parts are "
                                                                      "the pictures of a clip"},
@@ -41,14 +52,15 @@ _BODIES: dict[str, Any] = {"requestBody": {"required": True, "content": {
 
 @router.post("/initialize", status_code=201, openapi_extra=_BODIES, summary="Open a video", responses=documented(415, 429))
 async def initialize(request: Request, response: Response, services: ServicesDep) -> Initialized:
-    """Open a video by path (JSON) or by upload (multipart). Answers as soon as frame 0 can be clicked."""
+    """Open a video by path (JSON) or by upload (multipart), or a live session (JSON with `live`), whose frames are pushed.
+    Answers as soon as frame 0 can be clicked."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         session = await _open_upload(request, services)
     elif kind == "application/json":
         session = await _open_path(request, services)
     else:
-        raise ClientError("send JSON with `video_path`, or multipart/form-data with the video in the field `file`",
+        raise ClientError("send JSON with `video_path` or `live`, or multipart/form-data with the video in the field `file`",
                           field="content-type", code="unsupported_body")
     response.headers["x-session-id"] = session.session_id
     return views.initialized(services, session)
@@ -94,7 +106,7 @@ async def frame(session_id: SessionPath, frame_idx: FrameNumber, services: Servi
 async def timestamps(session_id: SessionPath, services: ServicesDep) -> Timestamps:
     """The times of all frames that are extracted so far. In clips of a varying rate they are not multiples of one length."""
     frames = services.sessions.get(session_id).frames
-    return Timestamps(timestamps_s=[round(seconds, 5) for seconds in frames.timestamps_s()])
+    return Timestamps(timestamps_s=[round(seconds, 5) for seconds in frames.timestamps_s()], first_frame=frames.first)
 
 
 @router.get("/sessions/{session_id}/masks/{frame_idx}", summary="A frame's stored masks")
@@ -137,6 +149,8 @@ async def _open_path(request: Request, services: Services) -> Session:
         raw = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise ClientError("the body is not valid JSON", code="invalid_json") from None
+    if isinstance(raw, dict) and "live" in raw:
+        return await services.sessions.open_live(uploads.live_opening(raw))
     options = uploads.checked(raw)
     path = await asyncio.to_thread(resolve_video, services.settings.sam2_video_dir, options.video_path)
     with _field_of_the_video(FIELD):

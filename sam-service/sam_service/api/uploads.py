@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -23,11 +23,13 @@ from sam_service.api.picture_parts import MAX_PARTS, FilePart, collect
 from sam_service.api.scopes import declared_bytes
 from sam_service.errors import EngineError, InvalidInput, TooLarge
 from sam_service.failures import disk_full, is_disk_full, translate
-from sam_service.schemas import InitializeBody
+from sam_service.schemas import InitializeBody, LiveBody
 from sam_service.sessions.folder import UPLOAD_PREFIX
 from sam_service.sessions.names import check_file_name
-from sam_service.sessions.service import OpenOptions
+from sam_service.sessions.service import LiveOpening, OpenOptions
+from sam_service.video.live import LiveOptions
 
+B = TypeVar("B", bound=BaseModel)
 MIB = 1 << 20
 FORM_OVERHEAD = 64 << 10
 MAX_FIELDS, MAX_FIELD_BYTES = 16, 1024
@@ -101,8 +103,18 @@ def form_options(fields: Mapping[str, str]) -> OpenOptions:
 
 def checked(raw: Any) -> InitializeBody:
     """The body of `/initialize`. Raises RequestValidationError, as FastAPI does for the bodies that it reads itself."""
+    return _validated(InitializeBody, raw)
+
+
+def live_opening(raw: Any) -> LiveOpening:
+    """The body of `/initialize` for a live session. Raises as `checked`."""
+    body = _validated(LiveBody, raw)
+    return LiveOpening(body.width, body.height, LiveOptions(body.policy, body.keep_frames, body.fps), body.image_size)
+
+
+def _validated(model: type[B], raw: Any) -> B:
     try:
-        return InitializeBody.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from None
 

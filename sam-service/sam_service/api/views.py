@@ -13,6 +13,7 @@ from sam_service.schemas import (
     History,
     Initialized,
     JobInfo,
+    LiveState,
     Model,
     ObjectMask,
     ObjectState,
@@ -38,15 +39,24 @@ def initialized(services: Services, session: Session) -> Initialized:
         original_width=manifest.original_width, original_height=manifest.original_height,
         pixel_aspect=manifest.pixel_aspect, size_changed=manifest.size_changed,
         scale_factor=manifest.scale_factor, fps=manifest.fps,
-        truncated=manifest.truncated, expires_at=services.sessions.expires_at(session),
+        truncated=manifest.truncated, live=live_state(session), expires_at=services.sessions.expires_at(session),
         model=Model(size=info.size if info else services.settings.sam2_model_size, image_size=session.record.image_size,
                     device=info.device if info else "", quantized=info.quantized if info else False))
 
 
 def extraction_status(session: Session) -> str:
-    """`extracting`, `ready` or `failed`."""
+    """`extracting`, `ready`, `failed` or `live`."""
     frames = session.frames
+    if session.live is not None:
+        return "live"
     return "failed" if frames.error is not None else "ready" if frames.complete else "extracting"
+
+
+def live_state(session: Session) -> LiveState | None:
+    """How a live session deals with its frames; None of one with a file."""
+    frames = session.live
+    return None if frames is None else LiveState(policy=frames.options.policy, keep_frames=frames.options.keep_frames,
+                                                 first_frame=frames.first, dropped=frames.dropped)
 
 
 async def session_info(services: Services, session: Session) -> SessionInfo:

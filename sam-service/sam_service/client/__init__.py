@@ -8,7 +8,7 @@
 `AsyncSamClient` is its twin with `await`. Neither needs torch, and OpenCV only once a mask is decoded.
 """
 
-from sam_service.client.async_client import AsyncSamClient, AsyncVideoSession
+from sam_service.client.async_client import AsyncLiveSession, AsyncSamClient, AsyncVideoSession
 from sam_service.client.errors import (
     ApiError,
     Busy,
@@ -26,14 +26,15 @@ from sam_service.client.errors import (
     Unauthorized,
     Unreachable,
 )
+from sam_service.client.live import LiveFrame
 from sam_service.client.results import FrameMasks, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
-from sam_service.client.sync_client import SamClient, VideoSession
+from sam_service.client.sync_client import LiveSession, SamClient, VideoSession
 
 ServiceProblem = ApiError
 
 __all__ = [
-    "ApiError", "AsyncSamClient", "AsyncVideoSession", "Busy", "Cancelled", "Conflict", "FrameMasks", "InvalidArgument",
-    "InvalidRequest", "ModelUnavailable", "NoService", "NotFound", "NotReady", "ObjectMask", "ObjectState", "PropagatedFrame",
-    "SamClient", "SamError", "ServiceFailed", "ServiceProblem", "SessionExpired", "SessionState", "Track", "Unauthorized",
-    "Unreachable", "VideoSession",
+    "ApiError", "AsyncLiveSession", "AsyncSamClient", "AsyncVideoSession", "Busy", "Cancelled", "Conflict", "FrameMasks",
+    "InvalidArgument", "InvalidRequest", "LiveFrame", "LiveSession", "ModelUnavailable", "NoService", "NotFound", "NotReady",
+    "ObjectMask", "ObjectState", "PropagatedFrame", "SamClient", "SamError", "ServiceFailed", "ServiceProblem",
+    "SessionExpired", "SessionState", "Track", "Unauthorized", "Unreachable", "VideoSession",
 ]

@@ -13,11 +13,12 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from sam_service.client import calls
+from sam_service.client import calls, live
 from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
+from sam_service.client.live import LiveFrame, LiveOptions, Picture
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, Moved, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
@@ -100,13 +101,19 @@ class AsyncSamClient:
         """Open a video that lies in the service's video folder."""
         return AsyncVideoSession(self, await self.perform(calls.initialize_on_server(video_path, options)))
 
+    async def live(self, width: Id, height: Id, **options: Unpack[LiveOptions]) -> AsyncLiveSession:
+        """Open a session without a file, to push frames of width x height pixels to; deleted when its `async with` ends."""
+        return AsyncLiveSession(self, await self.perform(live.initialize_live(width, height, options)))
+
     async def sessions(self) -> list[SessionState]:
         """All open sessions, oldest first."""
         return await self.perform(calls.sessions())
 
     async def session(self, session_id: str) -> AsyncVideoSession:
-        """Attach to a session that is open. It is not deleted when its `async with` ends."""
-        return AsyncVideoSession(self, await self.perform(calls.session(session_id)), delete_at_exit=False)
+        """Attach to a session that is open; it is not deleted when its `async with` ends. Without a file it is an
+        `AsyncLiveSession`."""
+        info = await self.perform(calls.session(session_id))
+        return (AsyncLiveSession if info.get("live") else AsyncVideoSession)(self, info, delete_at_exit=False)
 
     async def _send(self, call: Call[Any], max_wait_s: float, *, stream: bool) -> httpx.Response:
         patience = Patience(max_wait_s, repeatable=call.repeatable)
@@ -233,3 +240,21 @@ class AsyncVideoSession:
     async def delete(self) -> None:
         """Delete the session and all it holds."""
         await self.client.perform(calls.delete(self.session_id))
+
+
+class AsyncLiveSession(AsyncVideoSession):
+    """An open session without a file."""
+
+    async def push(self, picture: Picture, *, frame_idx: Id | None = None, timestamp_s: float | None = None,
+                   masks: bool = True) -> LiveFrame:
+        """Push one more frame and return all objects' masks on it.
+
+        picture: a JPEG, PNG or WebP of the session's size, or an array (H, W, 3) of RGB. frame_idx: the number that the frame
+        has to get, so that a broken connection is tried again. timestamp_s: when it was taken, seconds. Raises Conflict where
+        a newer frame has replaced this one.
+        """
+        return await self.client.perform(live.push(self.session_id, picture, frame_idx, timestamp_s, masks))
+
+    async def rewind(self, frame_idx: Id) -> int:
+        """Drop the frames after one of the window, with their masks and prompts; returns the number of the next frame."""
+        return await self.client.perform(live.rewind(self.session_id, frame_idx))

@@ -39,12 +39,13 @@ class OpenOptions(TypedDict, total=False):
 class Prompt(TypedDict, total=False):
     """What an object is prompted with on a frame; coordinates are pixels of the session's frames.
 
-    points: [[x, y]…]; labels: 1 (object) or 0 (not the object) for each point; box: [x0, y0, x1, y1]; mask: (H, W) of bool, 0
-    and 1, or 0 and 255, or a base64 PNG; of a soft mask, up to 1 or up to 255, what is above half of that; normalized:
-    coordinates are fractions of width and height. Lists, NumPy arrays and tensors of torch are taken alike.
+    frame_idx: in a live session also `latest`; points: [[x, y]…]; labels: 1 (object) or 0 (not the object) for each point;
+    box: [x0, y0, x1, y1]; mask: (H, W) of bool, 0 and 1, or 0 and 255, or a base64 PNG; of a soft mask, up to 1 or up to 255,
+    what is above half of that; normalized: coordinates are fractions of width and height. Lists, NumPy arrays and tensors of
+    torch are taken alike.
     """
 
-    frame_idx: Id
+    frame_idx: Id | Literal["latest"]
     points: Numbers
     labels: Numbers | int
     box: Numbers
@@ -89,15 +90,17 @@ class ExportOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One call. `repeatable`: doing it twice does what doing it once does. `video`: sent as the form's `file`."""
+    """One call. `repeatable`: doing it twice does what doing it once does. `video`: sent as the form's `file`. `content`: a
+    body that is no JSON."""
 
     method: str
     path: str
     read: Callable[[httpx.Response], T]
     json: Mapping[str, Any] | None = None
-    params: Mapping[str, str | int] | None = None
+    params: Mapping[str, str | int | float] | None = None
     headers: Mapping[str, str] | None = None
     form: Mapping[str, str] | None = None
+    content: bytes | None = None
     video: Video | None = None
     repeatable: bool = False
 
@@ -105,7 +108,7 @@ class Call(Generic[T]):
     def arguments(self) -> Iterator[dict[str, Any]]:
         """What httpx's `build_request` takes; a video's file is open meanwhile. Raises OSError, InvalidArgument."""
         arguments: dict[str, Any] = {"json": plain(self.json), "params": plain(self.params), "headers": self.headers,
-                                     "data": self.form}
+                                     "data": self.form, "content": self.content}
         if self.video is None:
             yield arguments
             return
@@ -141,7 +144,7 @@ def ready() -> Call[dict[str, Any]]:
 
 def initialize(video: Video, options: OpenOptions) -> Call[SessionState]:
     """Upload a video and open it."""
-    form = {name: str(value) for name, value in plain(_given(options)).items()}
+    form = {name: str(value) for name, value in plain(given(options)).items()}
     return Call("POST", "/initialize", _state, form=form, video=video)
 
 
@@ -187,7 +190,7 @@ def remove_object(session_id: str, object_id: Id) -> Call[None]:
 
 def clear_prompts(session_id: str, object_id: Id | None, frame_idx: Id | None) -> Call[int]:
     """Take prompts back; how many frames' prompts went."""
-    body = _given({"session_id": session_id, "object_id": object_id, "frame_idx": frame_idx})
+    body = given({"session_id": session_id, "object_id": object_id, "frame_idx": frame_idx})
     return Call("POST", "/clear-prompts", lambda response: int(response.json()["cleared"]), json=body)
 
 
@@ -204,13 +207,13 @@ def redo(session_id: str) -> Call[Moved]:
 def rename(session_id: str, object_id: Id, name: str | None, color: str | None) -> Call[ObjectState]:
     """Change an object's name or colour."""
     return Call("PATCH", f"/sessions/{session_id}/objects/{object_id}", lambda response: cast(ObjectState, response.json()),
-                json=_given({"name": name, "color": color}), repeatable=True)
+                json=given({"name": name, "color": color}), repeatable=True)
 
 
 def frame(session_id: str, index: Id, width: int | None) -> Call[bytes]:
     """A frame as JPEG."""
     return Call("GET", f"/sessions/{session_id}/frames/{index}", lambda response: response.content,
-                params=_given({"width": width}), repeatable=True)
+                params=given({"width": width}), repeatable=True)
 
 
 def masks(session_id: str, index: Id) -> Call[FrameMasks]:
@@ -221,7 +224,7 @@ def masks(session_id: str, index: Id) -> Call[FrameMasks]:
 
 def export(session_id: str, export_format: ExportFormat, options: ExportOptions) -> Call[None]:
     """A finished session in a format of the field, read piece by piece."""
-    query = {"format": export_format, **_given(options)}
+    query = {"format": export_format, **given(options)}
     if "object_ids" in query:
         query["object_ids"] = ",".join(str(object_id) for object_id in plain(list(query["object_ids"])))
     return Call("GET", f"/sessions/{session_id}/export", _nothing, params=query, repeatable=True)
@@ -259,7 +262,8 @@ def _mask(response: httpx.Response) -> ObjectMask:
     return results.object_mask(response.json())
 
 
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without those that are None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

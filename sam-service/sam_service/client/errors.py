@@ -111,7 +111,7 @@ class ModelUnavailable(ServiceFailed):
 
 BY_CODE: dict[str, type[ApiError]] = {
     "cancelled": Cancelled, "not_ready": NotReady, "stopping": NotReady, "model_unavailable": ModelUnavailable,
-    "session_expired": SessionExpired,
+    "session_expired": SessionExpired, "frame_gone": NotFound,
 }
 BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized, 403: Unauthorized, 404: NotFound, 409: Conflict, 410: SessionExpired, 429: Busy, 503: Busy,

@@ -52,7 +52,8 @@ class Moved(TypedDict):
 class SessionState(TypedDict):
     """A session as `GET /sessions/{id}` answers it; `docs/api.md` describes each field.
 
-    status: extracting, ready or failed; width, height: pixels; expires_at, created_at: seconds since 1970.
+    status: extracting, ready, failed or live; width, height: pixels; expires_at, created_at: seconds since 1970; live: how a
+    live session deals with its frames, None of one with a file.
     """
 
     session_id: str
@@ -76,6 +77,7 @@ class SessionState(TypedDict):
     running: dict[str, Any] | None
     history: History
     error: str | None
+    live: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,12 @@ def object_mask(document: Mapping[str, Any]) -> ObjectMask:
 
 def frame_masks(document: Mapping[str, Any]) -> FrameMasks:
     """All masks of a frame."""
-    return FrameMasks(document["frame_idx"], document["timestamp_s"], _by_object(document))
+    return FrameMasks(document["frame_idx"], document["timestamp_s"], masks_by_object(document))
 
 
 def propagated_frame(event: Mapping[str, Any]) -> PropagatedFrame:
     """The `frame` event of a propagation."""
-    return PropagatedFrame(event["frame_idx"], event["timestamp_s"], _by_object(event), event["done"], event["total"],
+    return PropagatedFrame(event["frame_idx"], event["timestamp_s"], masks_by_object(event), event["done"], event["total"],
                            event["frames_per_second"])
 
 
@@ -159,5 +161,6 @@ def tracks(document: Mapping[str, Any]) -> dict[int, Track]:
         for columns in document["objects"]}
 
 
-def _by_object(document: Mapping[str, Any]) -> dict[int, ObjectMask]:
+def masks_by_object(document: Mapping[str, Any]) -> dict[int, ObjectMask]:
+    """The object masks of a frame."""
     return {item["object_id"]: object_mask(item) for item in document["objects"]}

@@ -12,11 +12,12 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from sam_service.client import calls
+from sam_service.client import calls, live
 from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
+from sam_service.client.live import LiveFrame, LiveOptions, Picture
 from sam_service.client.propagation import PropagationStream
 from sam_service.client.results import FrameMasks, Moved, ObjectMask, ObjectState, PropagatedFrame, SessionState, Track
 from sam_service.client.retries import Patience, unreachable
@@ -99,6 +100,10 @@ class SamClient:
         """Open a video that lies in the service's video folder."""
         return VideoSession(self, self.perform(calls.initialize_on_server(video_path, options)))
 
+    def live(self, width: Id, height: Id, **options: Unpack[LiveOptions]) -> LiveSession:
+        """Open a session without a file, to push frames of width x height pixels to; deleted when its `with` ends."""
+        return LiveSession(self, self.perform(live.initialize_live(width, height, options)))
+
     open_video = initialize
     open_video_on_server = initialize_on_server
 
@@ -107,8 +112,9 @@ class SamClient:
         return self.perform(calls.sessions())
 
     def session(self, session_id: str) -> VideoSession:
-        """Attach to a session that is open. It is not deleted when its `with` ends."""
-        return VideoSession(self, self.perform(calls.session(session_id)), delete_at_exit=False)
+        """Attach to a session that is open; it is not deleted when its `with` ends. Without a file it is a `LiveSession`."""
+        info = self.perform(calls.session(session_id))
+        return (LiveSession if info.get("live") else VideoSession)(self, info, delete_at_exit=False)
 
     def _send(self, call: Call[Any], max_wait_s: float, *, stream: bool) -> httpx.Response:
         patience = Patience(max_wait_s, repeatable=call.repeatable)
@@ -231,3 +237,21 @@ class VideoSession:
     def delete(self) -> None:
         """Delete the session and all it holds."""
         self.client.perform(calls.delete(self.session_id))
+
+
+class LiveSession(VideoSession):
+    """An open session without a file."""
+
+    def push(self, picture: Picture, *, frame_idx: Id | None = None, timestamp_s: float | None = None,
+             masks: bool = True) -> LiveFrame:
+        """Push one more frame and return all objects' masks on it.
+
+        picture: a JPEG, PNG or WebP of the session's size, or an array (H, W, 3) of RGB. frame_idx: the number that the frame
+        has to get, so that a broken connection is tried again. timestamp_s: when it was taken, seconds. Raises Conflict where
+        a newer frame has replaced this one.
+        """
+        return self.client.perform(live.push(self.session_id, picture, frame_idx, timestamp_s, masks))
+
+    def rewind(self, frame_idx: Id) -> int:
+        """Drop the frames after one of the window, with their masks and prompts; returns the number of the next frame."""
+        return self.client.perform(live.rewind(self.session_id, frame_idx))

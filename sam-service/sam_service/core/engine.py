@@ -7,7 +7,7 @@ import logging
 import mmap
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -229,11 +229,12 @@ class Engine:
             return False
         return not (following and neighbour % every)  # optical flow from the neighbour remembers where it carried masks
 
-    def forget(self, key: str) -> None:
-        """Drop the image features of a session, and give the device's memory back that they held."""
+    def forget(self, key: str, frames: Container[int] | None = None) -> None:
+        """Drop the image features of a session, and give the device's memory back that they held; or those of some of its
+        frames."""
         def drop() -> None:
-            self._features.forget(key)
-            if self.policy is not None:
+            self._features.forget(key, frames)
+            if frames is None and self.policy is not None:
                 self.policy.release()
         self.run_on_device(drop)
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 from collections import OrderedDict
+from collections.abc import Container
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -86,10 +87,14 @@ class FeatureFiles:
             self._read_ahead[entry] = pool.submit(self._read, entry, torch.device("cpu"))
         return self._read_ahead.get(entry)
 
-    def forget(self, key: str) -> None:
-        """Remove all of a session."""
-        for entry in [entry for entry in list(self._read_ahead) if entry[0] == key]:
+    def forget(self, key: str, frames: Container[int] | None = None) -> None:
+        """Remove all of a session, or what there is of some of its frames."""
+        for entry in [entry for entry in list(self._read_ahead) if entry[0] == key and (frames is None or entry[1] in frames)]:
             self._read_ahead.pop(entry, None)
+        if frames is not None:
+            for entry in [entry for entry in self._sessions.get(key, {}) if entry[1] in frames]:
+                self._drop(entry)
+            return
         self.nbytes -= sum(self._sessions.pop(key, {}).values())
         shutil.rmtree(self._folder / key, ignore_errors=True)
 

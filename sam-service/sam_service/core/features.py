@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class SecondTier(Protocol):
     def save(self, entry: Entry, features: Features) -> None: ...
     def load(self, entry: Entry, device: torch.device) -> Features | None: ...
     def prefetch(self, entry: Entry, pool: Executor) -> Future[Features] | None: ...
-    def forget(self, key: str) -> None: ...
+    def forget(self, key: str, frames: Container[int] | None = None) -> None: ...
 
 
 class FeatureCache:
@@ -87,9 +87,9 @@ class FeatureCache:
         """Read an entry of the second tier ahead, on `pool`; `get` takes what was read. None where nothing is to be read."""
         return None if self._overflow is None or entry in self._entries else self._overflow.prefetch(entry, pool)
 
-    def forget(self, key: str) -> None:
-        """Drop all of a session."""
-        for entry in [entry for entry in self._entries if entry[0] == key]:
+    def forget(self, key: str, frames: Container[int] | None = None) -> None:
+        """Drop all of a session, or what there is of some of its frames."""
+        for entry in [entry for entry in self._entries if entry[0] == key and (frames is None or entry[1] in frames)]:
             self.nbytes -= nbytes(self._entries.pop(entry))
         if self._overflow is not None:
-            self._overflow.forget(key)
+            self._overflow.forget(key, frames)

@@ -49,6 +49,14 @@ class FrameDone:
 
 
 @dataclass(frozen=True, slots=True)
+class FramePushed:
+    """A live session has got one more frame, and its masks. dropped: frames so far that a newer one has replaced."""
+
+    result: FrameResult
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExportProgress:
     """How far an export is; total: frames. state: running, done, failed or cancelled."""
 
@@ -68,7 +76,8 @@ class Missed:
     """Events were dropped, since they were not fetched in time: read the whole state again."""
 
 
-Event = ObjectsChanged | MasksChanged | PromptAnswered | JobChanged | FrameDone | ExportProgress | SessionDeleted | Missed
+Event = (ObjectsChanged | MasksChanged | PromptAnswered | JobChanged | FrameDone | FramePushed | ExportProgress | SessionDeleted
+         | Missed)
 
 
 class Watcher:

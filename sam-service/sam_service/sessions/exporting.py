@@ -97,7 +97,7 @@ class Exporting:
                     await self.sessions.require_frame(session, frame)
                 except NotFound as error:
                     raise NotFound(error.message, field=field) from None
-        first = request.start_frame or 0
+        first = session.frames.first if request.start_frame is None else request.start_frame
         last = session.frames.frames_ready - 1 if request.end_frame is None else request.end_frame
         if last < first:
             raise InvalidInput(f"end_frame {last} lies before start_frame {first}", field="end_frame")
@@ -263,7 +263,8 @@ def _clip(session: Session, request: ExportRequest, chosen: Sequence[int], first
     manifest = session.frames.manifest
     original = request.size == "original"
     width, height = (manifest.original_width, manifest.original_height) if original else session.size
-    timestamps = session.frames.timestamps_s()[first: last + 1]
+    begin = session.frames.first
+    timestamps = session.frames.timestamps_s()[first - begin: last + 1 - begin]
     return Clip(
         session_id=session.session_id, video_name=session.record.video_name, width=width, height=height,
         fps=_rate(timestamps, manifest.fps / manifest.options.frame_stride), first=first, last=last, timestamps_s=timestamps,
@@ -298,6 +299,8 @@ def _pictures(session: Session, original: bool, limits: VideoLimits,
     """The pictures of an export. What decodes the source video is noted in `sources`."""
     if not original:
         return SessionPictures(session.frames)
+    if session.live is not None:
+        raise InvalidInput('"original" needs a file; the frames of a live session are there as they were pushed', field="size")
     manifest = session.frames.manifest
     opened = SourcePictures(Path(session.record.source), manifest.original_width, manifest.original_height,
                             session.frames.source_index, stride=manifest.options.frame_stride, fps=manifest.options.fps,

@@ -28,7 +28,7 @@ class Pools:
     opening: videos are opened, at most 4 at one time, each for as long as its decoder takes. steps: frames are read for the
     network, and its logits become masks. rendering: stored masks and frames become what clients asked for. store: one thread
     that writes to the database, in the order of the calls. files: folders are deleted and extractions stopped. waiting:
-    clients wait for frames.
+    clients wait for frames. pictures: pictures of live sessions are decoded.
     """
 
     def __init__(self) -> None:
@@ -38,10 +38,11 @@ class Pools:
         self.store = Pool("store", 1)
         self.files = Pool("files", 2)
         self.waiting = Pool("waiting", 64)
+        self.pictures = Pool("pictures", 8)
 
     def close(self) -> None:
         """Finish what is under way, except for opening videos and waiting for frames, which may take long."""
         for pool in (self.steps, self.rendering, self.store, self.files):
             pool.executor.shutdown()
-        for pool in (self.opening, self.waiting):
+        for pool in (self.opening, self.waiting, self.pictures):
             pool.executor.shutdown(wait=False, cancel_futures=True)

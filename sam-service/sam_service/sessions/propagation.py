@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
+from dataclasses import replace
 
 from sam_service.errors import Conflict, EngineError, ModelUnavailable, NotFound, NotReady
 from sam_service.failures import translate
@@ -38,8 +39,10 @@ def _plan(session: Session, request: PropagationRequest) -> Plan:
     if not prompted:
         raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"
                        if request.object_ids is not None else None, code="nothing_to_propagate")
-    start = min(prompted) if request.start_frame is None else request.start_frame
-    return directed(chosen, start, request.end_frame, request.direction)
+    start = max(min(prompted), session.frames.first) if request.start_frame is None else request.start_frame
+    plan = directed(chosen, start, request.end_frame, request.direction)
+    back = plan.backward
+    return replace(plan, backward=range(back.start, max(back.stop, session.frames.first - 1), -1)) if back else plan
 
 
 class Propagation:

@@ -37,6 +37,7 @@ from sam_service.sessions.store import SessionStore
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 from sam_service.video.limits import VideoLimits
+from sam_service.video.live import LiveFrames, LiveIntake, LiveOptions, is_live
 from sam_service.video.manifest import FrameOptions
 from sam_service.video.process import DecodingProcess
 
@@ -46,6 +47,7 @@ FIRST_FRAME_TIMEOUT_S = 60.0
 FRAME_TIMEOUT_S = 600.0
 WAIT_SLICE_S = 1.0
 TOUCH_INTERVAL_S, BUSY_TOUCH_INTERVAL_S = 1.0, 60.0
+LIVE_VIDEO_NAME = "live"
 LENGTH_THAT_MATTERS = 16  # SAM 2 scales the time of object pointers by the clip's length below this
 
 
@@ -60,6 +62,7 @@ class Limits:
     max_objects: int = 64
     max_prompts: int = 256
     ttl_s: float = 3600.0
+    live_ttl_s: float = 300.0
     spill_bytes: int = 4 << 30
     video: VideoLimits = field(default_factory=VideoLimits)
 
@@ -73,6 +76,16 @@ class OpenOptions:
     frame_stride: int = 1
     image_size: int | None = None
     fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOpening:
+    """A session without a file. width, height: of the frames that will be pushed, pixels."""
+
+    width: int
+    height: int
+    options: LiveOptions = LiveOptions()
+    image_size: int | None = None
 
 
 class SessionService:
@@ -101,9 +114,22 @@ class SessionService:
         Returns as soon as frame 0 can be clicked. Raises NotAVideo, TooLarge, InvalidInput, TooManySessions, NotReady.
         """
         name = shown_name(name)
+        image_size = self._image_size(options.image_size)
+        return await self._open(lambda session_id: self._create(session_id, name, options, image_size, path, upload))
+
+    async def open_live(self, opening: LiveOpening) -> Session:
+        """Open a session whose frames will be pushed. Raises TooLarge, NotAVideo, InvalidInput, TooManySessions, NotReady."""
+        image_size = self._image_size(opening.image_size)
+        self.limits.video.check_picture(opening.width, opening.height)
+        return await self._open(lambda session_id: self._create_live(session_id, opening, image_size))
+
+    def _image_size(self, asked: int | None) -> int:
         self.engine.require_ready()
-        image_size = options.image_size if options.image_size is not None else self.engine.usual_image_size
+        image_size = asked if asked is not None else self.engine.usual_image_size
         self.engine.check_image_size(image_size)
+        return image_size
+
+    async def _open(self, create: Callable[[str], Session]) -> Session:
         self.require_room()
         if len(self._sessions) + self._opening >= self.limits.max_sessions:
             raise TooManySessions(f"all {self.limits.max_sessions} sessions are in use; delete one or come back later",
@@ -113,9 +139,9 @@ class SessionService:
         folder = self._folder / session_id
         session = None
         try:
-            session = await self.pools.opening.run(
-                lambda: self._create(session_id, name, options, image_size, path, upload))
-            await self.require_frame(session, 0, timeout_s=FIRST_FRAME_TIMEOUT_S)
+            session = await self.pools.opening.run(lambda: create(session_id))
+            if session.live is None:
+                await self.require_frame(session, 0, timeout_s=FIRST_FRAME_TIMEOUT_S)
             record = session.record
             await self.pools.store.run(lambda: self.store.create(record))
         except BaseException:
@@ -158,7 +184,7 @@ class SessionService:
 
     def expires_at(self, session: Session) -> float:
         """When a session expires if it is left alone, in seconds since 1970."""
-        return session.last_used_at + self.limits.ttl_s
+        return session.last_used_at + (self.limits.ttl_s if session.live is None else self.limits.live_ttl_s)
 
     async def delete(self, session_id: str) -> None:
         """Stop all work of a session and free everything it holds. Unknown ids are no error."""
@@ -244,7 +270,12 @@ class SessionService:
     # Shared by the use cases
 
     async def require_frame(self, session: Session, index: int, *, timeout_s: float = FRAME_TIMEOUT_S) -> None:
-        """Wait until a frame is extracted. Raises NotFound past the end of the video, NotReady when it takes too long."""
+        """Wait until a frame is extracted. Raises NotFound past the end of the video, NotReady when it takes too long.
+
+        A frame of a live session is in the window, or it raises NotFound before its push and Gone behind the window.
+        """
+        if session.live is not None:
+            return session.live.require_in_window(index)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not 0 <= index < session.frames.frames_ready:
@@ -256,7 +287,9 @@ class SessionService:
                     raise
 
     async def require_length(self, session: Session) -> int:
-        """The clip's length as far as the network needs it, which is up to 16 frames."""
+        """The clip's length as far as the network needs it, which is up to 16 frames. Live sessions count as long ones."""
+        if session.live is not None:
+            return LENGTH_THAT_MATTERS
         if session.frames.num_frames < LENGTH_THAT_MATTERS and not session.frames.complete:
             with contextlib.suppress(NotFound):  # the clip is shorter, and then its length is known
                 await self.require_frame(session, LENGTH_THAT_MATTERS - 1)
@@ -296,7 +329,7 @@ class SessionService:
                 return session.frames.read(at)
 
         frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size))
-        there = [at for at in wanted if 0 <= at < session.frames.frames_ready]
+        there = [at for at in wanted if session.frames.first <= at < session.frames.frames_ready]
         frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there))
         return frame
 
@@ -327,13 +360,23 @@ class SessionService:
             raise
         return session
 
+    def _create_live(self, session_id: str, opening: LiveOpening, image_size: int) -> Session:
+        folder = self._folder / session_id
+        folder.mkdir(mode=FOLDER_MODE)
+        stored = FrameOptions(max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
+        frames = LiveFrames.create_live(folder / "frames", opening.width, opening.height, opening.options, stored)
+        now = self.clock()
+        record = SessionRecord(session_id, now, now, image_size, LIVE_VIDEO_NAME, "", self.engine.identity)
+        return self._session(record, folder, frames, MemoryState.READY)
+
     def _restored(self, record: SessionRecord) -> Session:
         folder = self._folder / record.session_id
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
             if leftover.is_file():
                 leftover.unlink()
-        steps = self.store.steps(record.session_id)
-        session = self._session(record, folder, FrameStore.open(folder / "frames"), MemoryState.STORED, steps)
+        steps, stored = self.store.steps(record.session_id), folder / "frames"
+        frames = LiveFrames.open_live(stored) if is_live(stored) else FrameStore.open(stored)
+        session = self._session(record, folder, frames, MemoryState.STORED, steps)
         session.replay(self.store.prompts(record.session_id), steps)
         session.extraction.start()
         session.become(SessionState.OPEN)
@@ -343,5 +386,6 @@ class SessionService:
                  steps: Sequence[StepRecord] = ()) -> Session:
         kept = [KeptStep(step.step, frozenset(step.keeps), step.undone) for step in steps]
         bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes, record.base_step, kept))
-        extraction = Extraction(Path(record.source), frames, self.limits.video)
+        extraction = LiveIntake(frames, self.limits.video) if isinstance(frames, LiveFrames) else Extraction(
+            Path(record.source), frames, self.limits.video)
         return Session(record, folder, frames, extraction, bank, memory, last_used_at=record.last_used_at)

@@ -21,6 +21,7 @@ from sam_service.sessions.records import PromptRecord, SessionRecord, StepRecord
 from sam_service.sessions.states import MEMORY_FOLLOWERS, SESSION_FOLLOWERS, MemoryState, SessionState, follow
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
+from sam_service.video.live import LiveFrames
 
 MAX_OBJECT_ID = 2**31 - 1
 
@@ -117,6 +118,11 @@ class Session:
         """Width and height of the session's frames in pixels."""
         manifest = self.frames.manifest
         return manifest.width, manifest.height
+
+    @property
+    def live(self) -> LiveFrames | None:
+        """The window of frames of a live session; None of one with a file."""
+        return self.frames if isinstance(self.frames, LiveFrames) else None
 
     @property
     def busy(self) -> bool:

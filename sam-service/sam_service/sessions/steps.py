@@ -28,9 +28,12 @@ class PromptedFrame:
 async def prepare(sessions: SessionService, session: Session, frame_index: int) -> PromptedFrame:
     """Wait for all frames that the step of a prompt reads. Called before the session is locked, since it can take long.
 
-    Raises NotFound past the end of the clip, NotReady where a frame does not come in time.
+    Raises NotFound past the end of the clip, NotReady where a frame does not come in time, Gone where it is no longer held.
     """
-    await sessions.require_frame(session, frame_index)
+    if session.live is not None:
+        session.live.require(frame_index)  # a prompted frame is held behind the window, too
+    else:
+        await sessions.require_frame(session, frame_index)
     return PromptedFrame(frame_index, await sessions.require_length(session))
 
 

@@ -58,6 +58,9 @@ class SessionStore(Protocol):
     def forget_steps(self, session_id: str, last: int) -> None: ...
     def put_masks(self, session_id: str, masks: Iterable[MaskRecord], *, job_id: str | None = None, done: int = 0,
                   keep: Mapping[int, int] = NOTHING) -> None: ...
+    def put_live_masks(self, session_id: str, masks: Iterable[MaskRecord], first: int) -> None: ...
+    def delete_masks_after(self, session_id: str, frame_index: int) -> None: ...
+    def forget_prompts(self, session_id: str, frames: Iterable[tuple[int, int]]) -> None: ...
     def put_job(self, job: JobRecord) -> None: ...
     def end_job(self, job_id: str, state: str) -> None: ...
     def jobs(self) -> list[JobRecord]: ...
@@ -210,6 +213,23 @@ class SqliteStore:
             stored_steps.put_masks(self._db, session_id, masks, keep)
             if job_id is not None:
                 self._db.execute("UPDATE jobs SET done = ? WHERE job_id = ?", (done, job_id))
+
+    def put_live_masks(self, session_id: str, masks: Iterable[MaskRecord], first: int) -> None:
+        """Store the masks of a frame and remove those of the frames before `first`, both or neither."""
+        with self._lock, self._db:
+            stored_steps.put_masks(self._db, session_id, masks, NOTHING)
+            self._db.execute("DELETE FROM masks WHERE session_id = ? AND frame_index < ?", (session_id, first))
+
+    def delete_masks_after(self, session_id: str, frame_index: int) -> None:
+        """Remove the masks of all frames after one."""
+        self._write("DELETE FROM masks WHERE session_id = :id AND frame_index > :frame",
+                    {"id": session_id, "frame": frame_index})
+
+    def forget_prompts(self, session_id: str, frames: Iterable[tuple[int, int]]) -> None:
+        """Strike out all prompts of objects on frames, given as (object, frame)."""
+        with self._lock, self._db:
+            self._db.executemany("DELETE FROM prompts WHERE session_id = ? AND object_id = ? AND frame_index = ? AND kind IN "
+                                 "('add', 'refine', 'clear')", [(session_id, *pair) for pair in frames])
 
     def put_job(self, job: JobRecord) -> None:
         """Note the job of a session, new or changed: any other is over. Of those that are over the last few are kept."""

@@ -1,7 +1,8 @@
 """The decoding process: `python -m sam_service.video.child DESCRIPTOR`, with one end of a socket as its argument.
 
-It waits for one file, decodes it, and ends. What it may do at most is set in `confine.py`; who starts it, and what its end
-means, is in `process.py`. It imports neither torch nor OpenCV, whose FFmpeg does not go together with the one used here.
+It waits for one file, decodes it, and ends; for a live session it decodes one picture after another. What it may do at most is
+set in `confine.py`; who starts it, and what its end means, is in `process.py`. It imports neither torch nor OpenCV, whose
+FFmpeg does not go together with the one used here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sam_service.video.decoder import Decoder, quiet_decoder
 from sam_service.video.job import Job
 from sam_service.video.limits import VideoLimits, too_large
 from sam_service.video.manifest import pack_error
+from sam_service.video.pictures import PictureRequest, serve_pictures
 from sam_service.video.reading import Reading, look_into
 from sam_service.video.source import container_of
 from sam_service.video.stills import AnimatedWebp, Pictures, prepare_pictures
@@ -62,6 +64,8 @@ def _serve(channel: Channel, sock: socket.socket) -> None:
     try:
         if "memory" not in guards:
             threading.Thread(target=_watch_memory, args=(limits.max_memory_bytes,), daemon=True).start()
+        if "pictures" in request:
+            return serve_pictures(channel, PictureRequest.of(request["pictures"]), limits)
         renew_processor_time(limits.max_frame_cpu_s)
         with _opened(video, limits, request["threads"], request["fps"]) as source:
             info = look_into(source, limits)

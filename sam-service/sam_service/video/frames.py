@@ -62,6 +62,11 @@ class FrameStore:
             return self._manifest
 
     @property
+    def first(self) -> int:
+        """The oldest frame that there is."""
+        return 0
+
+    @property
     def frames_ready(self) -> int:
         """How many frames can be read now: 0 up to this number, exclusive."""
         with self._changed:

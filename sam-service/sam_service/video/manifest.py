@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -97,13 +97,18 @@ class Manifest:
     @classmethod
     def of(cls, info: VideoInfo, options: FrameOptions) -> Self:
         """Return the manifest of a video before its first frame is stored. Raises `NotAVideo` for too small pictures."""
-        width, height = options.stored_size(info.width, info.height)
-        if min(width, height) < MIN_SIDE:
-            raise NotAVideo(f"the pictures have {info.width} x {info.height} pixels, the frames {width} x {height}; at least "
-                            f"{MIN_SIDE} on each side are needed", code="picture_too_small")
         estimate = None if info.num_frames is None else options.session_frames(info.num_frames)
-        return cls(width, height, info.width, info.height, info.fps, options, estimate,
-                   pixel_aspect=info.pixel_aspect)
+        return replace(cls.of_size(info.width, info.height, info.fps, options), estimate=estimate,
+                       pixel_aspect=info.pixel_aspect)
+
+    @classmethod
+    def of_size(cls, original_width: int, original_height: int, fps: float, options: FrameOptions) -> Self:
+        """Return the manifest of pictures of that size, in pixels, of which nothing else is known. Raises as `of`."""
+        width, height = options.stored_size(original_width, original_height)
+        if min(width, height) < MIN_SIDE:
+            raise NotAVideo(f"the pictures have {original_width} x {original_height} pixels, the frames {width} x {height}; at "
+                            f"least {MIN_SIDE} on each side are needed", code="picture_too_small")
+        return cls(width, height, original_width, original_height, fps, options, estimate=None)
 
     @property
     def scale_factor(self) -> float:

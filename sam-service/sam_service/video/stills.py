@@ -26,7 +26,7 @@ from sam_service.video.limits import VideoLimits, too_large
 from sam_service.video.naming import frames_of, may_be_frame, shown
 
 DEFAULT_FPS = 24.0
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}
@@ -130,8 +130,8 @@ class Pictures:
     def _check(self, name: str, image: Image.Image) -> Image.Transpose | None:
         """Check a picture by its header, and return how it is to be turned."""
         self._limits.check_picture(*image.size)
-        turn = _TURNS.get(_orientation(image))
-        size = image.size if turn not in _EXCHANGING else (image.height, image.width)
+        turn, exchanging = turn_of(image)
+        size = (image.height, image.width) if exchanging else image.size
         if not self.width:
             self.width, self.height = size
         if size != (self.width, self.height):
@@ -314,7 +314,7 @@ def _opened(folder: int, name: str) -> IO[bytes]:
 def _header(name: str, file: IO[bytes]) -> Image.Image:
     """A picture of which only the header is read. Raises NotAVideo."""
     try:
-        image = Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=FORMATS)
         pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
         raise _damaged(name) from None
@@ -329,6 +329,12 @@ def _loaded(name: str, image: Image.Image) -> npt.NDArray[np.generic]:
         return np.asarray(image)
     except (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile):
         raise _damaged(name) from None
+
+
+def turn_of(image: Image.Image) -> tuple[Image.Transpose | None, bool]:
+    """How a picture is to be turned, by its header, and whether that exchanges width and height."""
+    turn = _TURNS.get(_orientation(image))
+    return turn, turn in _EXCHANGING
 
 
 def _orientation(image: Image.Image) -> int:

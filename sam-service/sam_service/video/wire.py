@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-OPEN, EXTRACT = b"O", b"J"
-"""To the decoding process: a file, with its descriptor, to look into; frames of it that are wanted."""
+OPEN, EXTRACT, PICTURE = b"O", b"J", b"P"
+"""To the decoding process: a file, with its descriptor, to look into; frames of it that are wanted; a picture by itself."""
 INFO, FRAME, ALIVE, END, ERROR = b"I", b"F", b"A", b"E", b"X"
 """From it: what the file is, a frame, a sign of life, the end of the video, what is wrong with it."""
 
@@ -41,8 +41,12 @@ class Channel:
 
     def send(self, kind: bytes, document: dict[str, Any]) -> None:
         """Send a message of JSON. Raises OSError."""
-        body = json.dumps(document).encode()
-        self._socket.sendall(_HEADER.pack(kind, len(body)) + body)
+        self.send_bytes(kind, json.dumps(document).encode())
+
+    def send_bytes(self, kind: bytes, body: bytes) -> None:
+        """Send a message of plain bytes. Raises OSError."""
+        self._socket.sendall(_HEADER.pack(kind, len(body)))
+        self._socket.sendall(body)
 
     def send_frame(self, frame: EncodedFrame) -> None:
         """Send a frame; waits while the other end is behind. Raises OSError."""

@@ -183,6 +183,29 @@ class ObjectMemory:
             self._delete(Kind.CONDITIONING, frame_index)
             self.add_tracked(frame_index, replace(memory, reverse=None))
 
+    def keep_tracked(self, frames: range) -> None:
+        """Forget the tracked frames outside of `frames`. Conditioning frames stay."""
+        for frame_index in [at for at in self._tracked if at not in frames]:
+            self._forget_tracked(frame_index)
+        for frame_index in [at for at in self.directions if at not in frames and at not in self.conditioning]:
+            del self.directions[frame_index]
+
+    def forget(self, frame_index: int) -> None:
+        """Forget everything about a frame, its prompt's answer included."""
+        staged = self._staged.pop(frame_index, None)
+        if staged is not None:
+            self._delete(Kind.STAGED_CONDITIONING if staged[1] else Kind.STAGED_TRACKED, frame_index)
+        if self.conditioning.pop(frame_index, None) is not None:
+            self._delete(Kind.CONDITIONING, frame_index)
+        self._forget_tracked(frame_index)
+        self.directions.pop(frame_index, None)
+
+    def forget_after(self, frame_index: int) -> None:
+        """Forget everything about the frames after `frame_index`."""
+        for later in {*self._tracked, *self._staged, *self.conditioning, *self.directions}:
+            if later > frame_index:
+                self.forget(later)
+
     def restore(self, kind: Kind, frame_index: int, reverse: bool | None) -> None:
         """Take back an entry that the spill holds from an earlier process."""
         assert self._spill is not None
@@ -278,6 +301,20 @@ class MemoryBank:
         """Take the answers to all prompts into the memory; done when a propagation starts."""
         for memory in self.objects.values():
             memory.commit()
+
+    def move_window(self, frames: range) -> None:
+        """Make ready for tracking on to the frame behind `frames`, which came one by one: answers to prompts are taken in,
+        their frames count as passed going forward, and tracked frames outside of `frames` are forgotten."""
+        self.commit()
+        for memory in self.objects.values():
+            for frame_index in memory.conditioning.keys() - memory.directions.keys():
+                memory.mark_passed(frame_index, reverse=False)
+            memory.keep_tracked(frames)
+
+    def forget_after(self, frame_index: int) -> None:
+        """Forget everything about the frames after `frame_index`, of all objects."""
+        for memory in self.objects.values():
+            memory.forget_after(frame_index)
 
     def restore(self, objects: Iterable[int] | None = None) -> None:
         """Rebuild the bank, or some objects of it, from what its spill holds. Raises MemoryUnreadable."""
