@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Clips that settings are chosen on (training/library.py).
 DEV_CLIPS := dance-jump dog-agility elephant hockey kite-walk scooter-gray soccerball surf
 
-.PHONY: install demo serve test test-all check audit bench train eval clean
+.PHONY: install demo serve test test-all check image-check audit bench train eval clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +39,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy sam-service/sam_service training tests
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# Build the image and run it with Compose, as root: deploy/image_check.py.
+image-check: install
+	PYTHONPATH=.:sam-service $(BIN)/python -m deploy.image_check $(ARGS)
 
 audit: install
 	$(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[audit]'
