@@ -231,6 +231,8 @@ def _serve(options: argparse.Namespace) -> int:
     cv2.setNumThreads(1)  # frames are read, resized and encoded in parallel already
     server = Server(settings, restart_when_hung=True)
     server.run()
+    if server.recycles:
+        server.replace()
     return Exit.OK if server.started else Exit.NOT_STARTED
 
 

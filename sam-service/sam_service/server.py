@@ -9,6 +9,7 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,12 +22,15 @@ from sam_service.settings import Settings
 from sam_service.websocket import MAX_MESSAGE_BYTES, WebSocket
 
 logger = logging.getLogger(__name__)
+LISTENING, RECYCLED = "SAM_SERVICE_LISTENING", "SAM_SERVICE_RECYCLED"
+"""A process hands the file descriptor that it listens on to the next one, and how often that was done."""
 RESTARTS = "SAM_SERVICE_RESTARTS"  # when the process started anew, seconds since 1970; handed on from one to the next
 MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
 EXIT_HUNG = 70
 MAX_DESCRIPTORS = 65536
 LOG_INTERVAL_S = 1.0
 LISTEN_BACKLOG = 1024
+LAST_REQUESTS_S = 0.5  # for the requests of connections that were just accepted
 
 
 class Server(uvicorn.Server):
@@ -37,8 +41,12 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, settings: Settings, *, log_level: str | None = None, restart_when_hung: bool = False) -> None:
-        self._app = create_app(settings, on_hang=start_anew if restart_when_hung else None,
-                               process_restarts=len(_restarts()))
+        self.recycles = False
+        """Whether the process is to be replaced by a fresh one, now that `run` has returned."""
+        self._kept: socket.socket | None = None
+        self._app = create_app(settings, on_hang=self._hung if restart_when_hung else None,
+                               on_recycle=self._recycle if restart_when_hung else None, process_restarts=len(_restarts()),
+                               recycled=recycled())
         descriptors = raise_descriptor_limit()
         limit = min(settings.max_connections, max(8, descriptors // 4))
         if limit < settings.max_connections:
@@ -62,6 +70,35 @@ class Server(uvicorn.Server):
             with socket.socket(fileno=os.dup(listening.fileno())) as same:
                 same.listen(LISTEN_BACKLOG)
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end; on the socket of the process that this one replaces, if it does."""
+        if sockets is None and (descriptor := os.environ.pop(LISTENING, "")):
+            sockets = [socket.socket(fileno=int(descriptor))]
+        super().run(sockets)
+
+    def _recycle(self) -> None:
+        """Stop as for a signal, but keep listening: clients that come meanwhile wait for the next process."""
+        self._kept = next(one for server in self.servers for one in server.sockets).dup()
+        self.recycles = self.should_exit = True
+
+    def replace(self) -> NoReturn:
+        """Let a fresh process of the same command take the place of this one, whose sessions are all on disk."""
+        assert self._kept is not None
+        os.set_inheritable(self._kept.fileno(), True)
+        os.environ[LISTENING] = str(self._kept.fileno())
+        os.environ[RECYCLED] = str(int(os.environ.get(RECYCLED, "0")) + 1)
+        self._execute()
+
+    def _hung(self) -> None:
+        start_anew(self._execute)
+
+    def _execute(self) -> NoReturn:
+        """Become a fresh process, in the mode that is in use."""
+        os.environ["SAM2_MODE"] = self._app.state.services.modes.current
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for a stop; the second ends the process. All that was answered is on disk."""
         if self.should_exit:
@@ -71,6 +108,10 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new work, let running frames and open answers end, then stop."""
         self._app.state.services.begin_stop()
+        if self.recycles:
+            for server in self.servers:
+                server.close()  # the next process accepts from here on
+            await asyncio.sleep(LAST_REQUESTS_S)
         await super().shutdown(sockets)
 
 
@@ -101,7 +142,7 @@ def raise_descriptor_limit() -> int:
     return wanted
 
 
-def start_anew() -> NoReturn:
+def start_anew(execute: Callable[[], NoReturn]) -> NoReturn:
     """Replace this process by a fresh one of the same command: what hangs in native code cannot be stopped otherwise.
 
     Sessions, prompts and masks are on disk, and background jobs go on. Too many restarts in a row end the process.
@@ -112,9 +153,12 @@ def start_anew() -> NoReturn:
         logger.critical("%d restarts within %.0f s: giving up", len(recent), RESTART_WINDOW_S)
         os._exit(EXIT_HUNG)
     os.environ[RESTARTS] = ",".join(f"{then:.0f}" for then in [*_restarts(), now])
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    execute()
+
+
+def recycled() -> int:
+    """How often the process was replaced on purpose."""
+    return int(os.environ.get(RECYCLED, "0"))
 
 
 def _restarts() -> list[float]:

@@ -84,6 +84,10 @@ class Settings(BaseSettings):
                                                                                  "service refuses new work; unset: no limit")
     step_timeout_s: float = Field(900.0, gt=0, description="a step of the network that takes longer is taken for hung, and the "
                                                            "process starts anew")
+    recycle_steps: Annotated[int, Field(ge=1)] | None = Field(None, description="after so many steps the process starts anew; "
+                                                                                "unset: never")
+    recycle_memory_mb: Annotated[int, Field(ge=64)] | None = Field(None, description="holding more memory than this, MiB, the "
+                                                                                     "process starts anew; unset: never")
     shutdown_timeout_s: float = Field(10.0, gt=0, description="time that a stop gives to running frames and open answers")
 
     sam2_api_key: SecretStr | None = Field(None, description="if set, every call needs it but health, readiness and the API's "

@@ -34,6 +34,8 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.model, self.size = "", ""
+        self.requests_running = 0
+        """HTTP requests under way. Belongs to the event loop."""
         self._reader: _Reader | None = None
         ProcessCollector(registry=self.registry)
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from fastapi import FastAPI
 
@@ -30,6 +31,7 @@ from sam_service.api.bodies import BodyLimit, BodyRules
 from sam_service.api.deps import Services
 from sam_service.api.modes import Modes
 from sam_service.api.observe import Observed
+from sam_service.api.recycling import Recycling
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.models.family import Checkpoint
 from sam_service.core.speedups import Speedups
@@ -64,23 +66,28 @@ Open a video (`/initialize`), click an object (`/add-object`), correct it (`/ref
 `application/problem+json` and name the field and the limit."""
 
 
-def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = None, process_restarts: int = 0) -> FastAPI:
+def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = None,
+               on_recycle: Callable[[], object] | None = None, process_restarts: int = 0,
+               recycled: int = 0) -> FastAPI:
     """Build the application. The model loads in the background once the application starts; `/ready` tells when.
 
     on_hang: called on the event loop when a step takes longer than STEP_TIMEOUT_S; without it that is only logged.
+    on_recycle: called there when RECYCLE_STEPS or RECYCLE_MEMORY_MB say that the process should start anew.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping.clear()
-        services = app.state.services = build_services(settings, telemetry, process_restarts, stopping)
+        services = replace(build_services(settings, telemetry, process_restarts, stopping), recycled=recycled)
+        app.state.services = services
         metrics_routes.observe_state(services)
         services.engine.start()
         warm_up()
         services.sessions.restore()
         services.propagation.restore()
         tasks = [asyncio.create_task(work) for work in (
-            _expire_forever(services.sessions), _watch_forever(services, on_hang), services.propagation.resume_background())]
+            _expire_forever(services.sessions), _watch_forever(services, on_hang, on_recycle),
+            services.propagation.resume_background())]
         try:
             yield
         finally:
@@ -137,12 +144,15 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     sessions = SessionService(data, store, engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
                     Undoing(sessions), Live(sessions), Modes(settings, engine, sessions), process_restarts,
-                    stopping or asyncio.Event())
+                    stopping=stopping or asyncio.Event())
 
 
-async def _watch_forever(services: Services, on_hang: Callable[[], object] | None) -> None:
-    """Notice a device thread that has died, and one that hangs."""
-    worker, limit = services.engine.worker, services.settings.step_timeout_s
+async def _watch_forever(services: Services, on_hang: Callable[[], object] | None,
+                         on_recycle: Callable[[], object] | None) -> None:
+    """Notice a device thread that has died, one that hangs, and a process that has done its share."""
+    worker, settings = services.engine.worker, services.settings
+    limit, mark = settings.step_timeout_s, settings.recycle_memory_mb
+    recycling = Recycling(services.engine, settings.recycle_steps, mark << 20 if mark else None, lambda: services.idle)
     told = False
     while True:
         await asyncio.sleep(WATCH_INTERVAL_S)
@@ -154,6 +164,9 @@ async def _watch_forever(services: Services, on_hang: Callable[[], object] | Non
             if on_hang is not None:
                 on_hang()
         told = hung
+        if on_recycle is not None and recycling.due():
+            on_recycle()
+            return
 
 
 async def _expire_forever(sessions: SessionService) -> None:

@@ -34,8 +34,16 @@ class Services:
     live: Live
     modes: Modes
     process_restarts: int = 0
+    recycled: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     shared: Shared = field(default_factory=Shared)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered, nothing waits for the device or runs on it, and no propagation is under way."""
+        worker = self.engine.worker
+        return not (self.engine.telemetry.requests_running or worker.queued or worker.busy_s
+                    or any(session.busy for session in self.sessions.sessions()))
 
     def begin_stop(self) -> None:
         """The process is about to end: refuse new work, and pause what runs within a frame, for the next process to resume."""

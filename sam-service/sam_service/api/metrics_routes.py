@@ -49,5 +49,6 @@ def _gauges(services: Services) -> Iterator[Reading]:
 
 
 def _counters(services: Services) -> Iterator[Reading]:
-    yield "worker_restarts", "times that the device's thread, or the process for a step that hung, was started again", {
-        "reason=thread": float(services.engine.worker.restarts), "reason=process": float(services.process_restarts)}
+    yield "worker_restarts", "restarts of the device's thread, or of the process: for a step that hung, or on purpose", {
+        "reason=thread": float(services.engine.worker.restarts), "reason=process": float(services.process_restarts),
+        "reason=recycled": float(services.recycled)}

@@ -34,9 +34,11 @@ class Observed:
             return await self._app(scope, receive, send)
         request = _Request(scope, send, self._telemetry)
         tokens = request.enter()
+        self._telemetry.requests_running += scope["type"] == "http"
         try:
             await self._app(scope, receive, request.send if scope["type"] == "http" else send)
         finally:
+            self._telemetry.requests_running -= scope["type"] == "http"
             request.end()
             for token in tokens:
                 token.var.reset(token)

@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from sam_service import __version__
 from sam_service.api.deps import Services, ServicesDep
 from sam_service.api.problems import documented, problem_of, respond
+from sam_service.api.service_schemas import Health, Models
 from sam_service.errors import ServiceError
-from sam_service.schemas import Health, Models, Ready
+from sam_service.schemas import Ready
 
 open_router = APIRouter(tags=["service"])
 router = APIRouter(tags=["service"])
@@ -32,7 +33,7 @@ async def health(services: ServicesDep) -> dict[str, Any]:
         "error": engine.failure.message if engine.failure else None,
         "threads": engine.threads, "mode": services.modes.current,
         "worker": {"alive": engine.worker.alive, "busy_s": round(engine.worker.busy_s, 3), "restarts": engine.worker.restarts,
-                   "process_restarts": services.process_restarts},
+                   "process_restarts": services.process_restarts, "recycled": services.recycled},
         "queue": {"waiting": engine.worker.queued, "limit": services.settings.max_queued_steps},
         "sessions": {"open": len(services.sessions.sessions()), "limit": services.settings.max_sessions},
         "memory": {"rss_bytes": psutil.Process().memory_info().rss, "feature_cache_bytes": engine.cache_nbytes,

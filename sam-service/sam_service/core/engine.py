@@ -102,6 +102,7 @@ class Engine:
         self.info: RunningModel | None = None
         self.failure: ModelUnavailable | None = None
         self.policy: DevicePolicy | None = None
+        self.steps_done = 0
         self._stopping = False
         self._network: Network | None = None
         self._files: FeatureFiles | None = None
@@ -172,6 +173,7 @@ class Engine:
                 outputs = self._predictor(image_size).step(
                     bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
             self.telemetry.frames.labels("prompted" if prompts else "tracked").inc()
+            self.steps_done += 1
             return StepResult(outputs, (time.perf_counter() - started) * 1000)
         self.require_ready()
         return self.worker.submit(run, Priority.CLICK if prompts else Priority.FRAME)
