@@ -1,20 +1,21 @@
 // Buttons and keys of the editor, and what each of them does.
 
-import { listen } from "./keys.js";
 import { Cursor } from "./cursor.js";
+import { byId } from "./dom.js";
+import { listen } from "./keys.js";
 
-const byId = (id) => document.getElementById(id);
 const MODES = { a: "add", s: "remove", h: "pan" };
 
 /** Connect the editor's buttons and keys, until `signal` aborts. */
 export function bindActions(editor, signal) {
-  const { session, prompting, player, tracking, view } = editor;
+  const { session, prompting, player, tracking, checks } = editor;
+  const { view } = editor.viewer;
   const cursor = new Cursor(editor);
   const mode = (name) => {
     editor.pointer.setMode(name);
     for (const other of Object.values(MODES)) byId(`mode-${other}`).setAttribute("aria-checked", other === name);
   };
-  const step = (by) => editor.userSeek(session.frame + by);
+  const step = (by) => session.jump(session.frame + by);
   const openExport = () => (session.objects.size ? editor.exporting.open() : false);
   const onSelected = (act) => session.selected !== null && act(session.selected);
 
@@ -39,14 +40,14 @@ export function bindActions(editor, signal) {
       cursor.move(event) ||
       (/Left|Right/.test(event.key) && step((event.key === "ArrowLeft" ? -1 : 1) * (event.shiftKey ? 10 : 1))),
     stepFrame: ({ key }) => step(key === "," ? -1 : 1),
-    ends: ({ key }) => editor.userSeek(key === "Home" ? 0 : session.lastFrame),
+    ends: ({ key }) => session.jump(key === "Home" ? 0 : session.lastFrame),
     speed: ({ key }) => player.changeSpeed(key === "[" ? -1 : 1),
     mark: ({ key }) => session.setRange(key === "i" ? [session.frame, session.range[1]] : [session.range[0], session.frame]),
     clearRange: () => session.setRange([null, null]),
-    weak: ({ shiftKey }) => editor.jumpWeak(shiftKey ? -1 : 1),
-    trackAll: () => tracking.start("all"),
-    trackFrom: ({ key }) => tracking.start(key === "f" ? "forward" : "back"),
-    trackRange: () => tracking.start("range"),
+    weak: ({ shiftKey }) => checks.jump(shiftKey ? -1 : 1),
+    trackAll: () => tracking.track("all"),
+    trackFrom: ({ key }) => tracking.track(key === "f" ? "forward" : "back"),
+    trackRange: () => tracking.track("range"),
     cancel: () => (session.job ? tracking.cancel() : cursor.hide()),
     export: openExport,
     zoom: ({ key }) => view.zoomStep(/[+=]/.test(key) ? 1 : -1),
@@ -66,29 +67,29 @@ export function bindActions(editor, signal) {
     "mode-remove": () => mode("remove"),
     "mode-pan": () => mode("pan"),
     "track-all": actions.trackAll,
-    "track-forward": () => tracking.start("forward"),
-    "track-back": () => tracking.start("back"),
+    "track-forward": () => tracking.track("forward"),
+    "track-back": () => tracking.track("back"),
     "track-range": actions.trackRange,
     "range-start": () => actions.mark({ key: "i" }),
     "range-end": () => actions.mark({ key: "o" }),
     "range-clear": actions.clearRange,
     cancel: () => tracking.cancel(),
-    first: () => editor.userSeek(0),
-    last: () => editor.userSeek(session.lastFrame),
+    first: () => session.jump(0),
+    last: () => session.jump(session.lastFrame),
     back: () => step(-1),
     step: () => step(1),
     play: () => player.toggle(),
-    "weak-next": () => editor.jumpWeak(1),
-    "weak-previous": () => editor.jumpWeak(-1),
+    "weak-next": () => checks.jump(1),
+    "weak-previous": () => checks.jump(-1),
     "open-export": openExport,
-    retry: () => editor.events.retryNow(),
+    retry: () => editor.link.retryNow(),
   };
   for (const [id, act] of Object.entries(buttons)) byId(id).addEventListener("click", act, { signal });
   byId("speed").addEventListener("change", (event) => player.setSpeed(Number(event.target.value)), { signal });
   byId("frame-number").addEventListener(
     "change",
     (event) => {
-      if (event.target.value !== "") editor.userSeek(Number(event.target.value));
+      if (event.target.value !== "") session.jump(Number(event.target.value));
       event.target.value = session.frame;
     },
     { signal },
@@ -99,6 +100,6 @@ export function bindActions(editor, signal) {
   const enableExport = () => {
     byId("open-export").disabled = !session.objects.size;
   };
-  session.on("objects", enableExport);
+  session.on(["objects"], enableExport);
   enableExport();
 }

@@ -1,18 +1,21 @@
 // The export dialog: format, size, range and objects, then the file for the browser to keep.
 
 import { call, request } from "./api.js";
+import { byId } from "./dom.js";
 import { count, sentence } from "./say.js";
 
 const OPTIONS = ["images", "feather", "segmentation"]; // fields of the form that some formats take
-const byId = (id) => document.getElementById(id);
 
 /** Exports a session. */
 export class Exporting {
+  /** @param {import("./session.js").Session} session */
   constructor(session) {
     this.session = session;
     this.dialog = byId("export-dialog");
     this.form = byId("export-form");
     this.options = new Map(); // by format, the options that it takes
+    /** @type {AbortController|null} */
+    this.controller = null;
     this.form.onsubmit = (event) => {
       event.preventDefault();
       this.run();
@@ -21,7 +24,7 @@ export class Exporting {
       this.showOptions();
       this.showCoverage();
     };
-    session.on("tracks", () => this.dialog.open && this.showCoverage());
+    session.on(["tracks"], () => this.dialog.open && this.showCoverage());
     byId("export-close").onclick = () => this.dialog.close();
     this.dialog.onclose = () => this.controller?.abort();
   }
@@ -130,7 +133,6 @@ export class Exporting {
       if (done) break;
       parts.push(value);
       bytes += value.length;
-      this.form.dataset.bytes = bytes;
       if (byId("export-progress").position < 0) byId("export-text").textContent = `${(bytes / 1e6).toFixed(1)} MB`;
     }
     return new Blob(parts, { type: response.headers.get("content-type") });

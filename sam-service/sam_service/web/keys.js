@@ -1,6 +1,7 @@
 // The keys: one table, which the help dialog shows as well.
 
-/** Groups of [keys as shown, what they do, test of an event, name of the action]. */
+/** Groups of [keys as shown, what they do, test of an event, name of the action].
+ * @type {[string, [string, string, (e: any) => boolean, string][]][]} */
 export const KEYS = [
   [
     "Objects",

@@ -2,12 +2,12 @@
 
 import { call } from "./api.js";
 import { setUpDialogs, showModel } from "./dialogs.js";
+import { byId } from "./dom.js";
 import { Editor } from "./editor.js";
 import { failed, sentence, notify } from "./say.js";
 import { Start } from "./start.js";
 
 const RETRY_MS = 3000;
-const byId = (id) => document.getElementById(id);
 const start = new Start((id) => {
   location.hash = `session=${id}`;
 });
@@ -19,7 +19,7 @@ async function route() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const id = wanted.get("session");
   if (editor && editor.session.id === id) {
-    if (Number(wanted.get("frame")) >= 0 && wanted.has("frame")) editor.userSeek(Number(wanted.get("frame")));
+    if (Number(wanted.get("frame")) >= 0 && wanted.has("frame")) editor.session.jump(Number(wanted.get("frame")));
     return;
   }
   editor?.close();

@@ -10,31 +10,33 @@ const RETRY_MS = 1000;
 const FILL = 0.36,
   FILL_SELECTED = 0.44;
 
-/** Masks of one session. `arrived` is called with the frame whose masks came. */
+/** Masks of one session. The session says "picture" with the frame whose masks came. */
 export class Masks {
-  constructor(session, arrived, failed) {
+  /** @param {import("./session.js").Session} session */
+  constructor(session, failed) {
     this.session = session;
-    this.arrived = arrived;
     this.failed = failed;
     this.frames = new Cache(RLE_BYTES_KEPT); // frame -> Map of object id -> object mask
     this.painted = new Cache(PAINTED_BYTES_KEPT);
     this.loading = new Map();
     this.pausedUntil = 0; // after a failure no masks are asked for until then, ms
-    session.on("masks", (change) => this.change(change));
+    session.on(["masks"], (change) => this.change(change));
   }
 
   /** Take over masks that came by themselves, or forget those of objects that have none any more. */
-  change({ frame, objects = [], without = [], all = false }) {
-    if (all) {
-      this.frames.clear();
-      this.painted.clear();
-    }
+  change({ frame, objects = [], without = [] }) {
     for (const id of without) {
       for (const { value } of this.frames.entries.values()) value.delete(id);
       this.painted.clear((key) => key.split(":")[1] === String(id));
     }
     for (const mask of objects) this.put(frame, mask);
-    this.arrived(frame ?? this.session.frame);
+    this.session.emit("picture", frame ?? this.session.frame);
+  }
+
+  /** Forget all masks; those that are wanted are asked for again. */
+  forget() {
+    this.frames.clear();
+    this.painted.clear();
   }
 
   put(frame, mask) {
@@ -72,7 +74,7 @@ export class Masks {
         answer.objects.reduce((sum, { mask }) => sum + mask.counts.length, 200),
       );
       this.painted.clear((key) => key.startsWith(`${frame}:`));
-      this.arrived(frame);
+      this.session.emit("picture", frame);
     } catch (error) {
       if (error.name === "AbortError") return;
       if (error.status === 404 && !error.sessionGone) this.session.masked.delete(frame); // its objects are gone
@@ -100,7 +102,7 @@ export class Masks {
     const shown = [...masks.values()].filter(
       ({ object_id: id, bbox }) => bbox && session.objects.has(id) && !session.hidden.has(id),
     );
-    shown.sort((a, b) => (a.object_id === session.selected) - (b.object_id === session.selected));
+    shown.sort((a, b) => Number(a.object_id === session.selected) - Number(b.object_id === session.selected));
     return shown.map((mask) => this.layer(frame, mask));
   }
 

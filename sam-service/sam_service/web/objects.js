@@ -1,19 +1,24 @@
 // The list of objects: name, colour, how good the mask is on this frame, visibility, removal.
 
+import { byId } from "./dom.js";
 import { count } from "./say.js";
 import { WORDS, verdict } from "./tracks.js";
 
-const byId = (id) => document.getElementById(id);
 
 /** Shows and changes the objects of a session. */
 export class ObjectList {
+  /** @param {import("./session.js").Session} session @param {import("./prompting.js").Prompting} prompting */
   constructor(session, prompting) {
     this.session = session;
     this.prompting = prompting;
     this.list = byId("objects");
-    session.on("objects selected view", () => this.render());
-    session.on("frame tracks", () => this.renderScores());
-    session.on("selected", () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
+  }
+
+  start() {
+    const { session } = this;
+    session.on(["objects", "selected", "view"], () => this.render());
+    session.on(["frame", "tracks"], () => this.renderScores());
+    session.on(["selected"], () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
     this.render();
   }
 
@@ -21,7 +26,7 @@ export class ObjectList {
     const typing = this.list.contains(document.activeElement) && document.activeElement.matches(".name, [type=color]");
     if (typing) return; // rendered when the field is left
     const { session } = this;
-    const focused = document.activeElement?.closest?.("#objects [data-focus]")?.dataset.focus;
+    const focused = /** @type {any} */ (document.activeElement?.closest("#objects [data-focus]"))?.dataset.focus;
     const rows = [...session.objects.values()].map((object) => this.row(object));
     if (session.selected === null) rows.push(draftRow(rows.length === 0));
     this.list.replaceChildren(...rows);

@@ -1,11 +1,16 @@
 // Mouse, pen and fingers on the stage: clicks, boxes, moving and zooming.
 
+import { focusPicture } from "./dom.js";
+
 const DRAG_PX = { mouse: 5, pen: 6, touch: 10 };
 
 /** Turns pointer events into `act.click(point, positive)` and `act.box(box)`, in frame pixels, and moves the view. */
 export class Pointer {
+  /** @param {HTMLCanvasElement} canvas @param {import("./view.js").View} view */
   constructor(canvas, view, act) {
-    Object.assign(this, { canvas, view, act });
+    this.canvas = canvas;
+    this.view = view;
+    this.act = act;
     this.mode = "add";
     this.down = new Map(); // pointer id -> stage point
     this.gesture = null; // null, "press", "box", "pan" or "pinch"
@@ -35,7 +40,7 @@ export class Pointer {
   }
 
   onDown(event) {
-    this.canvas.focus({ preventScroll: true, focusVisible: false });
+    focusPicture();
     this.canvas.setPointerCapture(event.pointerId);
     this.down.set(event.pointerId, this.point(event));
     if (this.down.size === 2) {

@@ -2,21 +2,30 @@
 
 import { Unreachable, call, post } from "./api.js";
 import { History } from "./history.js";
-import { notify } from "./say.js";
+import { announce, count, failed, notify } from "./say.js";
+import { WORDS, verdictOf } from "./tracks.js";
 
 const ROUND = 100;
 const RETRY_MS = 2000;
 
-/** Acts on one session. `changed` is called when the history or the prompts under way change, `failed` with errors. */
+/** Acts on one session. The session says "prompts" when the history or what is under way changes. */
 export class Prompting {
-  constructor(session, { pending, changed, failed, done }) {
-    Object.assign(this, { session, pending, changed, failed, done });
-    this.history = new History(changed);
+  /** @param {import("./session.js").Session} session */
+  constructor(session) {
+    this.session = session;
+    this.pending = session.pending;
+    this.history = new History(() => this.changed());
+    /** @type {Promise<unknown>} */
     this.queue = Promise.resolve();
     this.waiting = 0;
     this.resume = () => {}; // sends at once what waits for the service
     this.closed = false;
+    /** @type {{id?: number}} */
     this.draft = {}; // a new object; it has an id once its first prompt is answered
+  }
+
+  changed() {
+    this.session.emit("prompts", this);
   }
 
   /** Run a task after the ones before it. Its failure is shown and does not stop the next. */
@@ -25,7 +34,7 @@ export class Prompting {
     this.changed();
     const result = this.queue
       .then(task)
-      .catch(this.failed)
+      .catch(failed)
       .finally(() => {
         this.waiting -= 1;
         this.changed();
@@ -60,7 +69,6 @@ export class Prompting {
     const { session } = this;
     id ??= session.objects.has(draft.id) ? draft.id : null;
     const before = id === null ? null : content(session.prompt(id, frame));
-    const started = performance.now();
     const after = merged(before, added),
       created = id === null;
     const body = { session_id: session.id, frame_idx: frame, ...(created ? {} : { object_id: id }), ...added };
@@ -76,7 +84,7 @@ export class Prompting {
       if (draft === this.draft) session.select(answer.object_id);
     }
     session.applyMask(answer);
-    this.done(answer, performance.now() - started);
+    announce(`${session.name(answer.object_id)}: ${count(answer.area, "pixel")}, ${WORDS[verdictOf(answer)]}`);
     const object = { ...session.objects.get(answer.object_id) };
     this.history.push({
       label: added.box ? "box" : "click",

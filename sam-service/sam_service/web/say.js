@@ -1,7 +1,9 @@
 // Words to the user: short messages on screen, and for screen readers.
 
-const toasts = document.getElementById("toasts");
-const status = document.getElementById("status");
+import { byId } from "./dom.js";
+
+const toasts = byId("toasts"),
+  status = byId("status");
 const SHOWN_MS = 6000,
   FAILURE_SHOWN_MS = 12000;
 

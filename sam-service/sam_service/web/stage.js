@@ -1,22 +1,42 @@
 // The stage: the frame, the masks over it, the prompts over them. Draws when something changed, once per screen refresh.
 
 const MARK = 7;
+const HOW = "Press X for a crosshair that the arrow keys move.";
+const CROSSHAIR = [
+  { width: 3, color: "rgb(0 0 0 / 60%)" },
+  { width: 1.2, color: "#fff" },
+];
 const GOOD = "#1d9e5a",
   BAD = "#d5362c";
 
-/** Draws `session` on the canvas. `pending` holds prompts that the service has not answered yet. */
+/** Draws the session on the canvas. */
 export class Stage {
+  /** @param {HTMLCanvasElement} canvas @param {import("./session.js").Session} session @param {import("./view.js").View} view
+   * @param {import("./frames.js").Frames} frames @param {import("./masks.js").Masks} masks */
   constructor(canvas, session, view, frames, masks) {
-    Object.assign(this, { canvas, session, view, frames, masks });
+    this.canvas = canvas;
+    this.session = session;
+    this.view = view;
+    this.frames = frames;
+    this.masks = masks;
     this.context = canvas.getContext("2d");
     this.shown = null; // the bitmap on screen, which stays until the next one is here
     this.shownFrame = null;
-    this.pending = [];
+    /** @type {number[]|null} */
     this.box = null; // a box under way: [x0, y0, x1, y1] in frame pixels
+    /** @type {number[]|null} */
     this.cursor = null; // the keyboard's crosshair, frame pixels
     this.dirty = false;
     this.resizing = new ResizeObserver(() => this.resize());
-    this.resizing.observe(canvas);
+  }
+
+  start() {
+    this.resizing.observe(this.canvas);
+  }
+
+  setBox(box) {
+    this.box = box;
+    this.redraw();
   }
 
   resize() {
@@ -66,7 +86,7 @@ export class Stage {
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.shownFrame === session.frame) this.drawPrompts();
-    canvas.dataset.frame = this.shownFrame ?? "";
+    if (this.shownFrame !== null) canvas.setAttribute("aria-label", `Frame ${this.shownFrame}. ${HOW}`);
   }
 
   drawPrompts() {
@@ -75,7 +95,7 @@ export class Stage {
       if (prompt.frame_idx !== session.frame || session.hidden.has(prompt.object_id)) continue;
       this.drawPrompt(prompt, session.color(prompt.object_id), prompt.object_id === session.selected);
     }
-    for (const prompt of this.pending) {
+    for (const prompt of session.pending) {
       if (prompt.frame_idx === session.frame) this.drawPrompt(prompt, session.color(prompt.object_id), true);
     }
     if (this.box) this.drawBox(this.box, session.selected === null ? "#fff" : session.color(session.selected), true);
@@ -128,10 +148,7 @@ export class Stage {
   drawCursor(point) {
     const { context } = this;
     const [x, y] = this.view.toStage(point);
-    for (const [width, color] of [
-      [3, "rgb(0 0 0 / 60%)"],
-      [1.2, "#fff"],
-    ]) {
+    for (const { width, color } of CROSSHAIR) {
       context.lineWidth = width;
       context.strokeStyle = color;
       context.beginPath();

@@ -1,10 +1,10 @@
 // The start screen: drop or choose a video, name one in the server's folder, or go on with an open session.
 
 import { call, post, request, upload } from "./api.js";
+import { byId } from "./dom.js";
 import { count, failed, sentence, notify } from "./say.js";
 import { clock } from "./timeline.js";
 
-const byId = (id) => document.getElementById(id);
 
 /** Shows the start screen; `open(id)` leads to the editor. */
 export class Start {

@@ -1,6 +1,7 @@
 // The row of thumbnails above the lanes: small pictures, few of them, one request at a time.
 
 import { request } from "./api.js";
+import { byId } from "./dom.js";
 
 const WIDTH = 78; // CSS pixels at least
 const PIXELS = 160;
@@ -8,7 +9,7 @@ const PIXELS = 160;
 export class Thumbs {
   constructor(session) {
     this.session = session;
-    this.host = document.getElementById("thumbs");
+    this.host = byId("thumbs");
     this.closing = new AbortController();
   }
 

@@ -1,24 +1,31 @@
 // The timeline: thumbnails, a lane for each object with how good its masks are, prompts, marks and the playhead.
 
+import { byId } from "./dom.js";
 import { DRAG_PX, HANDLE, HANDLE_TOUCH, drawHandles, moveRange } from "./range.js";
 import { Thumbs } from "./thumbs.js";
 import { isWeak, verdict } from "./tracks.js";
 
+const PLAYHEAD = [
+  { color: "#0b0d11", width: 4 },
+  { color: "#fff", width: 2 },
+];
 const RULER = 18,
   HEAD = 66, // ruler and thumbnails, which stay while the lanes scroll
   LANE = 22;
 
 /** Draws and drives the timeline of a session. */
 export class Timeline {
-  constructor(session, seek) {
+  /** @param {import("./session.js").Session} session */
+  constructor(session) {
     this.session = session;
-    this.seek = seek;
-    this.host = document.getElementById("timeline");
-    this.names = document.getElementById("timeline-names");
-    this.scroller = document.getElementById("timeline-scroller");
-    this.lanes = document.getElementById("lanes");
-    this.ruler = document.getElementById("ruler");
-    this.playhead = document.getElementById("playhead");
+    this.host = byId("timeline");
+    this.names = byId("timeline-names");
+    this.scroller = byId("timeline-scroller");
+    this.lanes = byId("lanes");
+    this.ruler = byId("ruler");
+    this.playhead = byId("playhead");
+    this.width = 0;
+    this.dragging = false;
     this.thumbs = new Thumbs(session);
     this.closing = new AbortController();
     const { signal } = this.closing;
@@ -27,13 +34,18 @@ export class Timeline {
     this.host.addEventListener("pointerup", (event) => this.onUp(event), { signal });
     this.host.addEventListener("pointercancel", () => (this.dragging = false), { signal });
     this.resizing = new ResizeObserver(() => this.layout());
-    this.resizing.observe(this.host);
     this.scroller.addEventListener("scroll", () => this.drawPlayhead(), { signal });
-    session.on("objects selected", () => this.layout());
-    session.on("selected", () => this.names.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
-    session.on("tracks range view info times", () => this.redraw());
-    session.on("frame", () => this.drawPlayhead());
-    session.on("info", () => this.width && this.thumbs.layout(this.width));
+    document.addEventListener("themechange", () => this.redraw(), { signal });
+  }
+
+  start() {
+    const { session } = this;
+    session.on(["objects", "selected"], () => this.layout());
+    session.on(["selected"], () => this.names.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
+    session.on(["tracks", "range", "view", "info", "times"], () => this.redraw());
+    session.on(["frame"], () => this.drawPlayhead());
+    session.on(["info"], () => this.width && this.thumbs.layout(this.width));
+    this.resizing.observe(this.host);
   }
 
   get frames() {
@@ -210,10 +222,7 @@ export class Timeline {
     const context = this.sized(this.playhead);
     const x = Math.round(this.x(session.frame + 0.5)),
       top = this.scroller.scrollTop;
-    for (const [color, width] of [
-      ["#0b0d11", 4],
-      ["#fff", 2],
-    ]) {
+    for (const { color, width } of PLAYHEAD) {
       context.fillStyle = color;
       context.fillRect(x - width / 2, top + 4, width, this.height - 4);
     }
@@ -248,10 +257,10 @@ export class Timeline {
   onDrag({ clientX }) {
     const { left } = this.host.getBoundingClientRect();
     const edge = ((clientX - left) / this.width) * this.frames;
-    if (this.handle === null) return this.seek(Math.floor(edge));
+    if (this.handle === null) return this.session.jump(Math.floor(edge));
     if (Math.abs(clientX - this.from) < DRAG_PX) return;
     this.from = NaN; // from here on every move counts
-    this.seek(moveRange(this.session, this.handle, Math.round(edge)));
+    this.session.jump(moveRange(this.session, this.handle, Math.round(edge)));
   }
 
   /** Which handle of the range is under the pointer: 0 the start, 1 the end; null for none. */
