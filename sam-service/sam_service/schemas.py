@@ -153,6 +153,23 @@ class SessionList(BaseModel):
     sessions: list[SessionInfo] = Field(description="oldest first")
 
 
+class LibraryVideo(BaseModel):
+    """A video, or a folder of pictures, that `/initialize` takes by path."""
+
+    video_path: str = Field(description="path relative to the video folder", examples=["clips/cups.mp4"])
+    size_bytes: int = Field(description="bytes of the file; 0 of a folder", examples=[1843200])
+    modified_at: float = Field(description="seconds since 1970", examples=[1767222000.0])
+    is_folder: bool = Field(description="whether it is a folder of pictures", examples=[False])
+
+
+class Library(BaseModel):
+    """What lies in the service's video folder."""
+
+    enabled: bool = Field(description="whether the service has a video folder", examples=[True])
+    complete: bool = Field(description="whether these are all; at most 500 are listed", examples=[True])
+    videos: list[LibraryVideo] = Field(description="by path")
+
+
 class Prompt(Body):
     """A prompt for one object on one frame: points, a box, both, or a mask."""
 

@@ -4,7 +4,7 @@ import { Cursor } from "./cursor.js";
 import { byId } from "./dom.js";
 import { listen } from "./keys.js";
 
-const MODES = { a: "add", s: "remove", h: "pan" };
+const MODES = { a: "add", s: "remove", h: "pan", p: "paint", q: "erase" };
 
 /** Connect the editor's buttons and keys, until `signal` aborts. */
 export function bindActions(editor, signal) {
@@ -14,6 +14,7 @@ export function bindActions(editor, signal) {
   const mode = (name) => {
     editor.pointer.setMode(name);
     for (const other of Object.values(MODES)) byId(`mode-${other}`).setAttribute("aria-checked", other === name);
+    byId("brush").hidden = !editor.pointer.paints;
   };
   const step = (by) => session.jump(session.frame + by);
   const openExport = () => (session.objects.size ? editor.exporting.open() : false);
@@ -27,6 +28,7 @@ export function bindActions(editor, signal) {
     },
     rename: () => editor.objects.rename(),
     toggleVisible: () => onSelected((id) => session.setHidden(id, !session.hidden.has(id))),
+    clearFrame: () => prompting.clearFrame(),
     removeObject: () => onSelected((id) => prompting.remove(id)),
     mode: ({ key }) => mode(MODES[key]),
     undo: () => prompting.undo(),
@@ -45,6 +47,7 @@ export function bindActions(editor, signal) {
     mark: ({ key }) => session.setRange(key === "i" ? [session.frame, session.range[1]] : [session.range[0], session.frame]),
     clearRange: () => session.setRange([null, null]),
     weak: ({ shiftKey }) => checks.jump(shiftKey ? -1 : 1),
+    gap: () => checks.jumpGap(),
     trackAll: () => tracking.track("all"),
     trackFrom: ({ key }) => tracking.track(key === "f" ? "forward" : "back"),
     trackRange: () => tracking.track("range"),
@@ -66,6 +69,8 @@ export function bindActions(editor, signal) {
     "mode-add": () => mode("add"),
     "mode-remove": () => mode("remove"),
     "mode-pan": () => mode("pan"),
+    "mode-paint": () => mode("paint"),
+    "mode-erase": () => mode("erase"),
     "track-all": actions.trackAll,
     "track-forward": () => tracking.track("forward"),
     "track-back": () => tracking.track("back"),
@@ -79,6 +84,9 @@ export function bindActions(editor, signal) {
     back: () => step(-1),
     step: () => step(1),
     play: () => player.toggle(),
+    "gap-next": () => checks.jumpGap(),
+    "timeline-in": () => editor.timeline.zoomStep(1),
+    "timeline-out": () => editor.timeline.zoomStep(-1),
     "weak-next": () => checks.jump(1),
     "weak-previous": () => checks.jump(-1),
     "open-export": openExport,

@@ -1,7 +1,7 @@
 // Frames that a person should check: how many there are, and the way from one to the next.
 
 import { byId } from "./dom.js";
-import { announce, notify } from "./say.js";
+import { announce, count, notify } from "./say.js";
 
 const PAUSE_MS = 250; // between two counts while scores arrive
 
@@ -13,7 +13,7 @@ export class Checks {
   }
 
   start() {
-    this.session.on(["tracks"], () => this.soon());
+    this.session.on(["tracks", "objects"], () => this.soon());
     this.show();
   }
 
@@ -28,6 +28,9 @@ export class Checks {
     const weak = this.session.weak();
     byId("weak").hidden = !weak.length;
     byId("weak-count").textContent = weak.length;
+    const gaps = this.session.gaps();
+    byId("gap-next").hidden = !gaps.length;
+    byId("gap-next").textContent = count(gaps.length, "gap");
   }
 
   /** Go to the worst frame to check; from there to the next worse one (1) or back (-1), around the ends. */
@@ -38,6 +41,15 @@ export class Checks {
     const next = at < 0 ? 0 : (at + direction + weak.length) % weak.length;
     this.session.jump(weak[next]);
     announce(`Frame ${weak[next]}, ${next + 1} of ${weak.length} to check`);
+  }
+
+  /** Go to the start of the next gap, around the end. */
+  jumpGap() {
+    const gaps = this.session.gaps();
+    if (!gaps.length) return notify("No tracked object has a gap.");
+    const next = gaps.find((frame) => frame > this.session.frame) ?? gaps[0];
+    this.session.jump(next);
+    announce(`Frame ${next}, the start of a gap`);
   }
 
   close() {

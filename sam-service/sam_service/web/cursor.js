@@ -8,7 +8,8 @@ const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], A
 
 export class Cursor {
   /** @param {import("./editor.js").Editor} editor */
-  constructor({ viewer, prompting }) {
+  constructor({ viewer, prompting, repair }) {
+    this.repair = repair;
     this.stage = viewer.stage;
     this.view = viewer.view;
     this.prompting = prompting;
@@ -46,7 +47,8 @@ export class Cursor {
 
   click(positive) {
     if (!this.point) return false;
-    this.prompting.click(this.point, positive);
+    const part = this.repair.find(this.view.toStage(this.point), 0);
+    if (!part || !this.repair.remove(part)) this.prompting.click(this.point, positive);
     return true;
   }
 

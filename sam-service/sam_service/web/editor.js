@@ -1,6 +1,7 @@
 // The editor of one session: its parts, which hear of each other through the session alone, started and taken down together.
 
 import { bindActions } from "./actions.js";
+import { Brush } from "./brush.js";
 import { Checks } from "./checks.js";
 import { byId, focusPicture } from "./dom.js";
 import { Exporting } from "./exporting.js";
@@ -9,6 +10,7 @@ import { ObjectList } from "./objects.js";
 import { Player } from "./player.js";
 import { Pointer } from "./pointer.js";
 import { Prompting } from "./prompting.js";
+import { Repair } from "./repair.js";
 import { Screen } from "./screen.js";
 import { Session } from "./session.js";
 import { Timeline } from "./timeline.js";
@@ -24,11 +26,14 @@ export class Editor {
     session.frame = Math.min(Math.max(0, frame || 0), session.lastFrame);
     this.viewer = new Viewer(session);
     this.prompting = new Prompting(session);
-    this.pointer = new Pointer(byId("canvas"), this.viewer.view, {
+    this.repair = new Repair(this.viewer, this.prompting);
+    this.brush = new Brush(this.viewer, this.prompting);
+    const act = {
       click: (point, positive) => this.prompting.click(point, positive),
       box: (box) => this.prompting.box(box),
       drag: (box) => this.viewer.stage.setBox(box),
-    });
+    };
+    this.pointer = new Pointer(byId("canvas"), this.viewer.view, act, this.repair, this.brush);
     this.player = new Player(session, (next) => this.viewer.isReady(next));
     this.timeline = new Timeline(session);
     this.objects = new ObjectList(session, this.prompting);

@@ -17,6 +17,8 @@ export const KEYS = [
     "Clicks",
     [
       ["A  S  H", "click adds, removes, moves", (e) => /^[ash]$/.test(e.key), "mode"],
+      ["P  Q", "brush, eraser", (e) => /^[pq]$/.test(e.key), "mode"],
+      ["K", "clear this frame of the object", (e) => e.key === "k", "clearFrame"],
       ["Ctrl Z", "undo", (e) => mod(e) && !e.shiftKey && e.key === "z", "undo"],
       ["Ctrl Shift Z", "redo", (e) => mod(e) && ((e.shiftKey && e.key === "z") || e.key === "y"), "redo"],
       ["X", "crosshair on or off; arrows move it", (e) => e.key === "x", "cursor"],
@@ -35,6 +37,7 @@ export const KEYS = [
       ["[ ]", "slower, faster", (e) => e.key === "[" || e.key === "]", "speed"],
       ["I  O", "the range starts, ends here", (e) => e.key === "i" || e.key === "o", "mark"],
       ["U", "no range", (e) => e.key === "u", "clearRange"],
+      ["G", "the next gap in a track", (e) => e.key === "g", "gap"],
       ["W", "worst frame to check, then the next (Shift: back)", (e) => e.key === "w", "weak"],
     ],
   ],

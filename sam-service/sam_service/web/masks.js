@@ -94,13 +94,13 @@ export class Masks {
     }
   }
 
-  /** The painted masks of a frame: [{canvas, x, y}], the selected object last and stronger. */
-  layers(frame) {
+  /** The painted masks of a frame but of the object `without`: [{canvas, x, y}], the selected object last and stronger. */
+  layers(frame, without = undefined) {
     const masks = this.frames.get(frame);
     if (masks === undefined) return [];
     const { session } = this;
     const shown = [...masks.values()].filter(
-      ({ object_id: id, bbox }) => bbox && session.objects.has(id) && !session.hidden.has(id),
+      ({ object_id: id, bbox }) => bbox && id !== without && session.objects.has(id) && !session.hidden.has(id),
     );
     shown.sort((a, b) => Number(a.object_id === session.selected) - Number(b.object_id === session.selected));
     return shown.map((mask) => this.layer(frame, mask));

@@ -131,6 +131,52 @@ export class Prompting {
     return mask && { ...mask, frame_idx: frame };
   }
 
+  /** Give an object another prompt on a frame: what `wanted` has of points, labels and a box; nothing clears the frame. */
+  rewrite(id, frame, wanted, label) {
+    const { session } = this;
+    return this.run(async () => {
+      const object = { ...session.objects.get(id) };
+      const before = session.prompt(id, frame);
+      const [earlier, later] = [content(before), content(rounded(wanted))];
+      await this.restore(object, frame, later, false);
+      announce(`${session.name(id)}: ${label}`);
+      if (before?.mask) return; // a painted mask cannot be given back
+      this.history.push({
+        label,
+        undo: () => this.restore(object, frame, earlier, false),
+        redo: () => this.restore(object, frame, later, false),
+      });
+    });
+  }
+
+  /** Clear what the chosen object is prompted with on this frame. */
+  clearFrame() {
+    const { selected: id, frame } = this.session;
+    if (id === null || !this.session.prompt(id, frame)) return notify("This object has no click, box or mask on this frame.");
+    return this.rewrite(id, frame, null, "clearing of the frame");
+  }
+
+  /** Give an object, or a new one (`id` null), a painted mask on a frame: base64 of a PNG as large as the frame. */
+  paint(id, frame, mask) {
+    const { session } = this;
+    return this.run(async () => {
+      const before = id === null ? null : session.prompt(id, frame);
+      const object = { ...session.objects.get(id) };
+      const body = { session_id: session.id, frame_idx: frame, mask, mask_format: "rle" };
+      const answer = await post(id === null ? "add-object" : "refine", id === null ? body : { ...body, object_id: id });
+      await this.refresh();
+      session.select(answer.object_id);
+      session.applyMask(answer);
+      announce(`${session.name(answer.object_id)}: painted, ${count(answer.area, "pixel")}`);
+      if (before?.mask || id === null) return; // a painted mask cannot be given back
+      this.history.push({
+        label: "brush",
+        undo: () => this.restore(object, frame, content(before), false),
+        redo: () => post("refine", { ...body, object_id: id }).then((again) => session.applyMask(again)),
+      });
+    });
+  }
+
   close() {
     this.closed = true;
     this.resume();
@@ -288,6 +334,11 @@ function merged(before, added) {
   const labels = [...(before?.labels ?? []), ...(added.labels ?? [])];
   const box = added.box ?? before?.box;
   return { ...(points.length ? { points, labels } : {}), ...(box ? { box } : {}) };
+}
+
+/** A prompt's numbers with two decimals; null stays null. */
+function rounded(prompt) {
+  return prompt && { ...prompt, points: prompt.points.map((point) => point.map(round)), box: prompt.box && prompt.box.map(round) };
 }
 
 const round = (value) => Math.round(value * ROUND) / ROUND;

@@ -45,3 +45,10 @@ export function sentence(text) {
   const words = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?…]$/.test(words) ? words : `${words}.`;
 }
+
+/** Seconds as m:ss, with tenths where `fine`. */
+export function clock(seconds, fine = false) {
+  const whole = Math.floor(seconds / 60),
+    rest = seconds - whole * 60;
+  return `${whole}:${fine ? rest.toFixed(1).padStart(4, "0") : String(Math.floor(rest)).padStart(2, "0")}`;
+}

@@ -1,8 +1,7 @@
 // The editor's words and numbers around the picture: the clip, the frame, the zoom, what is under way and what to do next.
 
 import { byId } from "./dom.js";
-import { count } from "./say.js";
-import { clock } from "./timeline.js";
+import { clock, count } from "./say.js";
 
 const ADDRESS_MS = 300; // the address names the frame once it has stayed that long
 

@@ -1,6 +1,6 @@
 // The page's copy of the session's state. It comes from the service alone; views listen and draw.
 
-import { weakFrames } from "./tracks.js";
+import { gaps, weakFrames, weakStretches } from "./tracks.js";
 
 const NO_COLOR = "#9aa3b2";
 
@@ -230,6 +230,23 @@ export class Session {
 
   name(id) {
     return this.objects.get(id)?.name ?? `object ${id}`;
+  }
+
+  /** An object's stretches of frames without a mask, once it is tracked: [first, last] each. */
+  gapsOf(id) {
+    const track = this.tracks.get(id);
+    return track ? gaps(track, this.objects.get(id).prompted_frames, this.lastFrame) : [];
+  }
+
+  weakStretches(id) {
+    const track = this.tracks.get(id);
+    return track ? weakStretches(track) : [];
+  }
+
+  /** The first frames of all gaps, ascending. */
+  gaps() {
+    const starts = [...this.objects.keys()].flatMap((id) => this.gapsOf(id)).map(([from]) => from);
+    return [...new Set(starts)].sort((a, b) => a - b);
   }
 
   /** Frames where a mask should be looked at, ascending. */

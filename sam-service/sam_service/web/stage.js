@@ -1,6 +1,8 @@
 // The stage: the frame, the masks over it, the prompts over them. Draws when something changed, once per screen refresh.
 
-const MARK = 7;
+import { MARK, boxOnStage, crossOf } from "./shapes.js";
+
+const HANDLE = 3.5;
 const HOW = "Press X for a crosshair that the arrow keys move.";
 const CROSSHAIR = [
   { width: 3, color: "rgb(0 0 0 / 60%)" },
@@ -26,6 +28,10 @@ export class Stage {
     this.box = null; // a box under way: [x0, y0, x1, y1] in frame pixels
     /** @type {number[]|null} */
     this.cursor = null; // the keyboard's crosshair, frame pixels
+    /** @type {import("./session.js").Prompt|null} */
+    this.moved = null; // the chosen object's prompt while a part of it is moved
+    this.painting = null; // {canvas, id, frame}: a mask that is painted by hand
+    this.brush = null; // {point, radius} of the brush's outline, frame pixels
     this.dirty = false;
     this.resizing = new ResizeObserver(() => this.resize());
   }
@@ -82,7 +88,9 @@ export class Stage {
       context.imageSmoothingEnabled = view.scale * ratio < 3;
       context.imageSmoothingQuality = "medium";
       context.drawImage(this.shown, 0, 0, session.info.width, session.info.height);
-      for (const { canvas: layer, x, y } of this.masks.layers(this.shownFrame)) context.drawImage(layer, x, y);
+      const painted = this.painting?.frame === this.shownFrame ? this.painting : null;
+      for (const { canvas: layer, x, y } of this.masks.layers(this.shownFrame, painted?.id)) context.drawImage(layer, x, y);
+      if (painted) this.drawPainting(painted);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.shownFrame === session.frame) this.drawPrompts();
@@ -93,17 +101,44 @@ export class Stage {
     const { session } = this;
     for (const prompt of session.prompts.values()) {
       if (prompt.frame_idx !== session.frame || session.hidden.has(prompt.object_id)) continue;
-      this.drawPrompt(prompt, session.color(prompt.object_id), prompt.object_id === session.selected);
+      const selected = prompt.object_id === session.selected;
+      this.drawPrompt((selected && this.moved) || prompt, session.color(prompt.object_id), selected);
     }
     for (const prompt of session.pending) {
       if (prompt.frame_idx === session.frame) this.drawPrompt(prompt, session.color(prompt.object_id), true);
     }
     if (this.box) this.drawBox(this.box, session.selected === null ? "#fff" : session.color(session.selected), true);
     if (this.cursor) this.drawCursor(this.cursor);
+    if (this.brush) this.drawBrush(this.brush);
+  }
+
+  /** What is painted so far, in the object's colour. */
+  drawPainting({ canvas, id }) {
+    const layer = new OffscreenCanvas(canvas.width, canvas.height);
+    const context = layer.getContext("2d");
+    context.drawImage(canvas, 0, 0);
+    context.globalCompositeOperation = "source-in";
+    context.fillStyle = this.session.color(id);
+    context.fillRect(0, 0, layer.width, layer.height);
+    this.context.globalAlpha = 0.55;
+    this.context.drawImage(layer, 0, 0);
+    this.context.globalAlpha = 1;
+  }
+
+  drawBrush({ point, radius }) {
+    const [x, y] = this.view.toStage(point);
+    for (const { width, color } of CROSSHAIR) {
+      this.context.lineWidth = width;
+      this.context.strokeStyle = color;
+      this.context.beginPath();
+      this.context.arc(x, y, Math.max(1, radius * this.view.scale), 0, 2 * Math.PI);
+      this.context.stroke();
+    }
   }
 
   drawPrompt({ points, labels, box }, color, selected) {
     if (box) this.drawBox(box, color, selected);
+    if (box && selected) this.drawHandles(boxOnStage(this.view, box), color);
     (points || []).forEach((point, at) => this.drawPoint(point, labels[at] === 1, selected));
   }
 
@@ -143,6 +178,32 @@ export class Stage {
     context.strokeRect(x0, y0, x1 - x0, y1 - y0);
     context.setLineDash([]);
     context.globalAlpha = 1;
+  }
+
+  /** The corners that can be dragged, and the cross that removes the box. */
+  drawHandles(corners, color) {
+    const { context } = this;
+    const [x0, y0, x1, y1] = corners;
+    context.fillStyle = "#fff";
+    context.strokeStyle = color;
+    context.lineWidth = 1.5;
+    for (const x of [x0, x1])
+      for (const y of [y0, y1]) {
+        context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+        context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+      }
+    const [x, y] = crossOf(corners);
+    context.beginPath();
+    context.arc(x, y, MARK, 0, 2 * Math.PI);
+    context.fillStyle = "rgb(10 12 16 / 85%)";
+    context.fill();
+    context.strokeStyle = "#fff";
+    context.beginPath();
+    for (const way of [-1, 1]) {
+      context.moveTo(x - 3, y - 3 * way);
+      context.lineTo(x + 3, y + 3 * way);
+    }
+    context.stroke();
   }
 
   drawCursor(point) {
