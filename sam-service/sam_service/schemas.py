@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
-from sam_service.export.clip import Segmentation, Size
+from sam_service.export.clip import Look, Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, formats_with
 from sam_service.masks.encode import MaskFormat
 from sam_service.modes import DEFAULT_MODE, ModeName
@@ -345,6 +345,10 @@ class ExportQuery(Body):
                             examples=[0])
     segmentation: Segmentation = Field("rle", description="masks as compressed RLE, exact, or as one polygon each; "
                                                           f"{formats_with('segmentation')}", examples=["polygon"])
+    look: Look = Field("tint", description="tint or outline the objects, darken or blur what is outside of them; "
+                                           f"{formats_with('look')}", examples=["spotlight"])
+    opacity: Number | None = Field(None, description="strength of the look, 0 to 1, its own if absent; "
+                                                     f"{formats_with('opacity')}", examples=[0.45])
 
 
 class ExportFormat(BaseModel):

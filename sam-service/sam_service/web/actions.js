@@ -1,7 +1,7 @@
 // Buttons and keys of the editor, and what each of them does.
 
 import { Cursor } from "./cursor.js";
-import { byId } from "./dom.js";
+import { byId, roving } from "./dom.js";
 import { listen } from "./keys.js";
 
 const MODES = { a: "add", s: "remove", h: "pan", p: "paint", q: "erase" };
@@ -28,6 +28,7 @@ export function bindActions(editor, signal) {
     },
     rename: () => editor.objects.rename(),
     toggleVisible: () => onSelected((id) => session.setHidden(id, !session.hidden.has(id))),
+    absent: () => prompting.markAbsent(),
     clearFrame: () => prompting.clearFrame(),
     removeObject: () => onSelected((id) => prompting.remove(id)),
     mode: ({ key }) => mode(MODES[key]),
@@ -55,12 +56,14 @@ export function bindActions(editor, signal) {
     export: openExport,
     zoom: ({ key }) => view.zoomStep(/[+=]/.test(key) ? 1 : -1),
     fit: () => view.fit(),
+    look: () => editor.look.next(),
     help: () => byId("help-dialog").showModal(),
   };
   listen(actions, signal);
 
   const buttons = {
     "new-object": actions.newObject,
+    "start-over": () => prompting.startOver(),
     undo: actions.undo,
     redo: actions.redo,
     "zoom-in": () => view.zoomStep(1),
@@ -105,8 +108,9 @@ export function bindActions(editor, signal) {
   const leaveOnEnter = ({ key }) => key === "Enter" && byId("canvas").focus(); // so that keys are keys again
   byId("frame-number").addEventListener("keydown", leaveOnEnter, { signal });
   mode("add");
+  roving(byId("modes"), signal);
   const enableExport = () => {
-    byId("open-export").disabled = !session.objects.size;
+    byId("open-export").disabled = byId("start-over").disabled = !session.objects.size;
   };
   session.on(["objects"], enableExport);
   enableExport();

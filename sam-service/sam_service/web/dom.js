@@ -13,6 +13,32 @@ export function focusPicture() {
   byId("canvas").focus(options);
 }
 
+/** Arrow keys choose among the radios of a group, Tab enters and leaves it. `signal` ends that. */
+export function roving(group, signal) {
+  const radios = [...group.querySelectorAll("[role=radio]")];
+  const settle = () => {
+    for (const radio of radios) radio.tabIndex = radio.getAttribute("aria-checked") === "true" ? 0 : -1;
+  };
+  group.addEventListener(
+    "keydown",
+    (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const shown = radios.filter((radio) => radio.checkVisibility());
+      const at = shown.indexOf(document.activeElement);
+      if (!step || at < 0) return;
+      event.preventDefault();
+      const next = shown[(at + step + shown.length) % shown.length];
+      next.click();
+      next.focus();
+    },
+    { signal },
+  );
+  const watching = new MutationObserver(settle);
+  watching.observe(group, { subtree: true, attributeFilter: ["aria-checked"] });
+  signal.addEventListener("abort", () => watching.disconnect());
+  settle();
+}
+
 /** A new element with properties, attributes (names with a dash) and children. @returns {any} */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);

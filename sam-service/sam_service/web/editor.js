@@ -6,6 +6,7 @@ import { Checks } from "./checks.js";
 import { byId, focusPicture } from "./dom.js";
 import { Exporting } from "./exporting.js";
 import { Link } from "./link.js";
+import { Look } from "./look.js";
 import { ObjectList } from "./objects.js";
 import { Player } from "./player.js";
 import { Pointer } from "./pointer.js";
@@ -24,7 +25,8 @@ export class Editor {
     this.closing = new AbortController();
     const session = (this.session = new Session(info));
     session.frame = Math.min(Math.max(0, frame || 0), session.lastFrame);
-    this.viewer = new Viewer(session);
+    this.look = new Look(session);
+    this.viewer = new Viewer(session, this.look);
     this.prompting = new Prompting(session);
     this.repair = new Repair(this.viewer, this.prompting);
     this.brush = new Brush(this.viewer, this.prompting);
@@ -38,7 +40,7 @@ export class Editor {
     this.timeline = new Timeline(session);
     this.objects = new ObjectList(session, this.prompting);
     this.tracking = new Tracking(session);
-    this.exporting = new Exporting(session);
+    this.exporting = new Exporting(this.viewer, this.look);
     this.checks = new Checks(session);
     this.screen = new Screen(session, this.viewer.view);
     this.link = new Link(session, {
@@ -62,8 +64,8 @@ export class Editor {
 
   /** @returns {any[]} */
   get parts() {
-    const { viewer, prompting, pointer, player, timeline, objects, tracking, exporting, checks, screen, link } = this;
-    return [viewer, prompting, pointer, player, timeline, objects, tracking, exporting, checks, screen, link];
+    const { look, viewer, prompting, pointer, player, timeline, objects, tracking, exporting, checks, screen, link } = this;
+    return [look, viewer, prompting, pointer, player, timeline, objects, tracking, exporting, checks, screen, link];
   }
 
   /** The service's whole state was read anew. */

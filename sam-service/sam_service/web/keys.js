@@ -19,6 +19,7 @@ export const KEYS = [
       ["A  S  H", "click adds, removes, moves", (e) => /^[ash]$/.test(e.key), "mode"],
       ["P  Q", "brush, eraser", (e) => /^[pq]$/.test(e.key), "mode"],
       ["K", "clear this frame of the object", (e) => e.key === "k", "clearFrame"],
+      ["M", "not in the frame from here", (e) => e.key === "m", "absent"],
       ["Ctrl Z", "undo", (e) => mod(e) && !e.shiftKey && e.key === "z", "undo"],
       ["Ctrl Shift Z", "redo", (e) => mod(e) && ((e.shiftKey && e.key === "z") || e.key === "y"), "redo"],
       ["X", "crosshair on or off; arrows move it", (e) => e.key === "x", "cursor"],
@@ -56,6 +57,7 @@ export const KEYS = [
     [
       ["+ −", "zoom", (e) => /^[+=\-_]$/.test(e.key), "zoom"],
       ["0", "fit", (e) => e.key === "0", "fit"],
+      ["L", "another look", (e) => e.key === "l", "look"],
       ["?", "this list", (e) => e.key === "?", "help"],
     ],
   ],
@@ -87,6 +89,7 @@ function lower({ key, shiftKey, ctrlKey, metaKey, repeat }) {
 }
 
 function isTyping({ target, key }) {
+  if (target.closest?.("[role=radio]") && key.startsWith("Arrow")) return true;
   if (target.closest?.("input:not([type=checkbox]):not([type=color]), select, textarea, a")) return true;
   return Boolean(target.closest?.("button, [type=checkbox], [type=color], summary")) && (key === " " || key === "Enter");
 }

@@ -5,6 +5,7 @@ import { byId } from "./dom.js";
 import { Events } from "./events.js";
 import { announce, failed } from "./say.js";
 
+const HISTORY_PAUSE_MS = 250;
 const TIMES_INTERVAL_MS = 500; // between two questions for the times of frames that were extracted meanwhile
 
 /** Keeps a session in step with the service. `returned` is called when the whole state was read anew, `exported` with the
@@ -21,6 +22,7 @@ export class Link {
 
   start() {
     this.session.on(["info"], () => this.loadTimes());
+    this.session.on(["remasked"], () => this.loadTracks());
     this.events = new Events(this.session.id, {
       state: (state) => this.onState(state),
       event: (event) => this.onEvent(event),
@@ -53,6 +55,10 @@ export class Link {
         break;
       case "objects":
         session.applyObjects(message.objects, message.prompts);
+        this.soonHistory();
+        break;
+      case "masks":
+        session.applyChangedMasks(message.frames);
         break;
       case "mask":
         session.applyMask(message.object);
@@ -104,6 +110,18 @@ export class Link {
     }, TIMES_INTERVAL_MS);
   }
 
+  /** Ask what can be undone after another page's, or this one's, change; once for several that follow each other. */
+  soonHistory() {
+    this.asking ??= setTimeout(async () => {
+      this.asking = null;
+      try {
+        this.session.applyHistory((await call(`sessions/${this.session.id}`)).history);
+      } catch (error) {
+        if (!this.closed) failed(error);
+      }
+    }, HISTORY_PAUSE_MS);
+  }
+
   async loadTracks() {
     try {
       this.session.applyTracks(await call(`sessions/${this.session.id}/tracks`));
@@ -114,6 +132,7 @@ export class Link {
 
   close() {
     this.closed = true;
+    clearTimeout(this.asking);
     this.events?.close();
     this.showLine("");
   }

@@ -2,9 +2,9 @@
 
 import { call } from "./api.js";
 import { setUpDialogs, showModel } from "./dialogs.js";
-import { byId } from "./dom.js";
+import { byId, focusPicture } from "./dom.js";
 import { Editor } from "./editor.js";
-import { failed, sentence, notify } from "./say.js";
+import { announce, count, failed, notify, sentence } from "./say.js";
 import { Start } from "./start.js";
 
 const RETRY_MS = 3000;
@@ -33,6 +33,8 @@ async function route() {
     editor = new Editor(info, Number(wanted.get("frame")), leave);
     header(true);
     document.title = `${info.video_name} · sam-service`;
+    focusPicture();
+    announce(`${info.video_name}, ${count(info.num_frames, "frame")}, ${count(info.objects.length, "object")}`);
   } catch (error) {
     if (mine !== turn) return;
     if (error.status === 404 || error.status === 410) return leave(error);
@@ -75,6 +77,10 @@ setUpDialogs();
 byId("home").onclick = (event) => {
   event.preventDefault();
   location.hash = "";
+};
+byId("skip").onclick = (event) => {
+  event.preventDefault(); // the address names the session
+  byId(editor ? "canvas" : "file").focus();
 };
 window.addEventListener("hashchange", route);
 route();

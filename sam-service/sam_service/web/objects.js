@@ -1,6 +1,7 @@
 // The list of objects: name, colour, how good the mask is on this frame, visibility, removal.
 
-import { byId } from "./dom.js";
+import { byId, element, icon, iconButton } from "./dom.js";
+import { ObjectMenu } from "./menu.js";
 import { count } from "./say.js";
 import { WORDS, verdict } from "./tracks.js";
 
@@ -11,11 +12,13 @@ export class ObjectList {
   constructor(session, prompting) {
     this.session = session;
     this.prompting = prompting;
+    this.menu = new ObjectMenu(session, prompting);
     this.list = byId("objects");
   }
 
   start() {
     const { session } = this;
+    this.menu.start(() => this.rename());
     session.on(["objects", "selected", "view"], () => this.render());
     session.on(["frame", "tracks"], () => this.renderScores());
     session.on(["selected"], () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
@@ -35,7 +38,7 @@ export class ObjectList {
   }
 
   row(object) {
-    const { session, prompting } = this;
+    const { session } = this;
     const id = object.object_id,
       hidden = session.hidden.has(id);
     const row = document.createElement("li");
@@ -48,17 +51,18 @@ export class ObjectList {
       this.color(object),
       this.name(object),
       score(),
-      button({
-        icon: hidden ? "eye-off" : "eye",
+      lock(object),
+      iconButton({
+        name: hidden ? "eye-off" : "eye",
         label: `${hidden ? "Show" : "Hide"} ${object.name}`,
-        focus: `eye-${id}`,
+        dataset: { focus: `eye-${id}` },
         act: () => session.setHidden(id, !hidden),
       }),
-      button({
-        icon: "trash",
-        label: `Remove ${object.name}`,
-        focus: `trash-${id}`,
-        act: () => prompting.remove(id),
+      iconButton({
+        name: "more",
+        label: `More about ${object.name}`,
+        dataset: { focus: `more-${id}` },
+        act: ({ currentTarget }) => this.menu.open(id, currentTarget),
       }),
     );
     return row;
@@ -110,6 +114,10 @@ export class ObjectList {
     }
   }
 
+  close() {
+    this.menu.close();
+  }
+
   /** Move the focus into the selected object's name. */
   rename() {
     this.list.querySelector(".selected .name")?.select();
@@ -137,16 +145,10 @@ function draftRow(first) {
   return row;
 }
 
-function button({ icon, label, focus, act }) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.setAttribute("aria-label", label);
-  made.title = label;
-  made.dataset.focus = focus;
-  made.innerHTML = `<svg><use href="#i-${icon}"/></svg>`;
-  made.onclick = (event) => {
-    event.stopPropagation();
-    act();
-  };
-  return made;
+/** A sign on a locked object. */
+function lock({ locked, name }) {
+  if (!locked) return element("span");
+  const sign = element("span", { className: "lock", title: "Locked: nothing changes its masks" }, icon("lock"));
+  sign.append(element("span", { className: "unseen", textContent: `${name} is locked` }));
+  return sign;
 }

@@ -20,7 +20,7 @@ export class Repair {
    * @returns {Handle|null} */
   find(point, reach) {
     const { session, view } = this;
-    const id = session.selected;
+    const id = this.stage.masks.look.points ? session.selected : null;
     const prompt = id !== null && !session.hidden.has(id) && session.prompt(id, session.frame);
     if (!prompt) return null;
     const part = (kind, at = 0, sides = []) => ({ kind, at, sides, prompt });

@@ -1,6 +1,7 @@
 // The editor's words and numbers around the picture: the clip, the frame, the zoom, what is under way and what to do next.
 
 import { byId } from "./dom.js";
+import { STEPS } from "./prompting.js";
 import { clock, count } from "./say.js";
 
 const ADDRESS_MS = 300; // the address names the frame once it has stayed that long
@@ -21,8 +22,9 @@ export class Screen {
     session.on(["view"], () => this.showZoom());
     session.on(["selected", "objects"], () => this.showHint());
     session.on(["player"], (player) => this.showPlayer(player));
-    session.on(["prompts"], (prompting) => this.showPrompts(prompting));
-    for (const show of ["Clip", "Frame", "Time", "Zoom", "Hint"]) this[`show${show}`]();
+    session.on(["prompts"], (prompting) => this.showWaiting(prompting));
+    session.on(["history"], () => this.showHistory());
+    for (const show of ["Clip", "Frame", "Time", "Zoom", "Hint", "History"]) this[`show${show}`]();
   }
 
   showClip() {
@@ -72,10 +74,18 @@ export class Screen {
     byId("speed").value = String(speed);
   }
 
-  showPrompts({ history: { done, undone }, waiting }) {
-    byId("undo").disabled = !done.length;
-    byId("redo").disabled = !undone.length;
-    byId("undo").title = done.length ? `Undo ${done.at(-1).label} (Ctrl+Z)` : "Undo (Ctrl+Z)";
+  /** Whether there is something to undo and redo, and what it is. */
+  showHistory() {
+    for (const way of ["undo", "redo"]) {
+      const [step] = this.session.history[way];
+      const word = way === "undo" ? "Undo" : "Redo";
+      byId(way).disabled = !step;
+      byId(way).title = `${word}${step ? ` ${STEPS[step.kind] ?? step.kind}` : ""} (${way === "undo" ? "Ctrl+Z" : "Ctrl+Shift+Z"})`;
+    }
+  }
+
+  /** Whether a prompt is under way. */
+  showWaiting({ waiting }) {
     byId("canvas").classList.toggle("busy", waiting > 0);
     byId("canvas").setAttribute("aria-busy", String(waiting > 0));
   }

@@ -4,16 +4,17 @@ import { gaps, weakFrames, weakStretches } from "./tracks.js";
 
 const NO_COLOR = "#9aa3b2";
 
-/** What may change: the service's state (info, objects, masks, tracks, times, job, tracked), what the page shows (frame,
+/** What may change: the service's state (info, objects, history, masks, remasked, tracks, times, job, tracked), what the page shows (frame,
  * selected, range, view, picture), what the user does (jump, prompts, player). */
 const EVENTS = ["info", "objects", "masks", "tracks", "times", "job", "tracked", "frame", "selected", "range", "view", "picture",
-  "jump", "prompts", "player"]; // prettier-ignore
+  "jump", "prompts", "player", "history", "remasked"]; // prettier-ignore
 
 /** @typedef {"info"|"objects"|"masks"|"tracks"|"times"|"job"|"tracked"|"frame"|"selected"|"range"|"view"|"picture"|"jump"
- * |"prompts"|"player"} EventName */
+ * |"prompts"|"player"|"history"|"remasked"} EventName */
 /** @typedef {{object_id: number, frame_idx: number, points: number[][], labels: number[], box: number[]|null, mask: boolean}}
  * Prompt */
-/** @typedef {{object_id: number, name: string, color: string, prompted_frames: number[]}} ObjectState */
+/** @typedef {{object_id: number, name: string, color: string, prompted_frames: number[], locked: boolean,
+ * absent_from: number[]}} ObjectState */
 /** @typedef {{size: number[], counts: string}} Rle */
 /** @typedef {{frame_idx: number, object_id: number, mask: Rle, mask_format: string, score: number, object_score: number,
  * area: number, bbox: number[]|null}} ObjectMask */
@@ -41,6 +42,7 @@ export class Session {
     this.ended = null; // the one before it
     /** @type {Prompt[]} */
     this.pending = []; // prompts that the service has not answered yet
+    this.history = { undo: [], redo: [] }; // steps of the service's history, the next one first
     this.listeners = new Map(EVENTS.map((name) => [name, new Set()]));
     /** @type {Map<number, ObjectState>} */
     this.objects = new Map();
@@ -74,7 +76,7 @@ export class Session {
     this.masked = new Set(info.frames_with_masks);
     this.job = info.running;
     if (this.job?.job_id === this.ended?.job_id) this.ended = null;
-    this.applyObjects(info.objects, info.prompts);
+    this.applyChange(info);
     this.emit("info");
     if (was || this.job) this.emit("job", this.job ? "running" : "lost");
   }
@@ -83,6 +85,23 @@ export class Session {
   applyExtraction({ status, frames_ready, num_frames }) {
     Object.assign(this.info, { status, frames_ready, num_frames });
     this.emit("info");
+  }
+
+  /** Take over objects, prompts and what can be undone. */
+  applyChange({ objects, prompts, history }) {
+    this.applyObjects(objects, prompts);
+    this.applyHistory(history);
+  }
+
+  applyHistory(history) {
+    this.history = history;
+    this.emit("history");
+  }
+
+  /** Frames have other masks now: what the page holds of them is asked for again. */
+  applyChangedMasks(frames) {
+    for (const frame of frames) this.masked.add(frame);
+    this.emit("remasked", frames);
   }
 
   /** Take over objects and prompts; what is gone loses its masks. */

@@ -1,5 +1,6 @@
 // The stage: the frame, the masks over it, the prompts over them. Draws when something changed, once per screen refresh.
 
+import { drawBackdrop } from "./backdrop.js";
 import { MARK, boxOnStage, crossOf } from "./shapes.js";
 
 const HANDLE = 3.5;
@@ -87,9 +88,14 @@ export class Stage {
       context.setTransform(view.scale * ratio, 0, 0, view.scale * ratio, view.offset[0] * ratio, view.offset[1] * ratio);
       context.imageSmoothingEnabled = view.scale * ratio < 3;
       context.imageSmoothingQuality = "medium";
-      context.drawImage(this.shown, 0, 0, session.info.width, session.info.height);
+      const { width, height } = session.info,
+        { look } = this.masks;
       const painted = this.painting?.frame === this.shownFrame ? this.painting : null;
-      for (const { canvas: layer, x, y } of this.masks.layers(this.shownFrame, painted?.id)) context.drawImage(layer, x, y);
+      const layers = this.masks.layers(this.shownFrame, painted?.id);
+      if (look.onObjects || !layers.length) {
+        context.drawImage(this.shown, 0, 0, width, height);
+        for (const { canvas: layer, x, y } of layers) context.drawImage(layer, x, y);
+      } else drawBackdrop(context, this.shown, width, height, layers, look);
       if (painted) this.drawPainting(painted);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -100,6 +106,7 @@ export class Stage {
   drawPrompts() {
     const { session } = this;
     for (const prompt of session.prompts.values()) {
+      if (!this.masks.look.points) break;
       if (prompt.frame_idx !== session.frame || session.hidden.has(prompt.object_id)) continue;
       const selected = prompt.object_id === session.selected;
       this.drawPrompt((selected && this.moved) || prompt, session.color(prompt.object_id), selected);

@@ -12,12 +12,12 @@ const PREFETCHED_MASKS = 10,
 
 /** Shows the session's current frame. `start` begins once all parts of the editor are there. */
 export class Viewer {
-  /** @param {import("./session.js").Session} session */
-  constructor(session) {
+  /** @param {import("./session.js").Session} session @param {import("./look.js").Look} look */
+  constructor(session, look) {
     this.session = session;
     this.playing = false;
     this.frames = new Frames(session, (came) => this.onFrameCame(came), failed);
-    this.masks = new Masks(session, failed);
+    this.masks = new Masks(session, failed, look);
     this.view = new View(() => session.emit("view"));
     this.stage = new Stage(byId("canvas"), session, this.view, this.frames, this.masks);
   }
