@@ -10,10 +10,12 @@ PORT ?= 8002
 TEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+TYPESCRIPT := 5.9.3
+
 # Clips that settings are chosen on (training/library.py).
 DEV_CLIPS := dance-jump dog-agility elephant hockey kite-walk scooter-gray soccerball surf
 
-.PHONY: install demo serve test test-all check image-check audit bench train eval clean
+.PHONY: install demo serve test test-all check check-page image-check audit bench train eval clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +41,14 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy sam-service/sam_service training tests
 	$(BIN)/python -m pytest -q tests/test_imports.py
+	@$(MAKE) --no-print-directory check-page
+
+# The types in the page's comments, read by TypeScript; nothing is built. Where there is no npx, node comes as a wheel.
+check-page: install
+	@command -v npx >/dev/null || $(BIN)/pip install --quiet -c sam-service/constraints.txt -e 'sam-service[page]'
+	@export PATH="$$PATH:$(CURDIR)/$(BIN)"; tsc="npx --yes --package typescript@$(TYPESCRIPT) tsc"; \
+	if $$tsc --version >/dev/null 2>&1; then $$tsc --project tests/web; \
+	else echo "TypeScript could not be fetched from npm: the types of the page's scripts were not checked" >&2; fi
 
 # Build the image and run it with Compose, as root: deploy/image_check.py.
 image-check: install

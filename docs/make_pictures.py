@@ -67,7 +67,7 @@ def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: i
         studio.click(x, y)
     shoot(studio.page, out, "objects")
     studio.press("t")
-    while int(studio.page.locator("#canvas").get_attribute("data-frame") or 0) < frames // 3:
+    while studio.page.locator("#frame-number").input_value() in map(str, range(frames // 3)):
         studio.page.wait_for_timeout(100)
     shoot(studio.page, out, "tracking")
     studio.page.locator("#tracking").wait_for(state="hidden", timeout=600_000)

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"errors", "failures", "masks", "video"},
     "sessions": {"core", "video", "masks", "export", "errors", "failures", "telemetry", "logs"},
     "api": {"sessions", "core", "video", "masks", "export", "errors", "failures", "schemas", "settings", "telemetry", "logs",
-            "modes"},
+            "modes", "demo_clip"},
     "defaults": set(),
     "client": {"masks", "export", "defaults"},
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
 
 from sam_service.core.models.registry import DEFAULT_SIZE, SIZES
-from sam_service.export.clip import Segmentation, Size
+from sam_service.export.clip import Look, Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, formats_with
 from sam_service.masks.encode import MaskFormat
 
@@ -188,6 +188,23 @@ class SessionList(BaseModel):
     """All open sessions."""
 
     sessions: list[SessionInfo] = Field(description="oldest first")
+
+
+class LibraryVideo(BaseModel):
+    """A video, or a folder of pictures, that `/initialize` takes by path."""
+
+    video_path: str = Field(description="path relative to the video folder", examples=["clips/cups.mp4"])
+    size_bytes: int = Field(description="bytes of the file; 0 of a folder", examples=[1843200])
+    modified_at: float = Field(description="seconds since 1970", examples=[1767222000.0])
+    is_folder: bool = Field(description="whether it is a folder of pictures", examples=[False])
+
+
+class Library(BaseModel):
+    """What lies in the service's video folder."""
+
+    enabled: bool = Field(description="whether the service has a video folder", examples=[True])
+    complete: bool = Field(description="whether these are all; at most 500 are listed", examples=[True])
+    videos: list[LibraryVideo] = Field(description="by path")
 
 
 class Prompt(Body):
@@ -391,6 +408,10 @@ class ExportQuery(Body):
                             examples=[0])
     segmentation: Segmentation = Field("rle", description="masks as compressed RLE, exact, or as one polygon each; "
                                                           f"{formats_with('segmentation')}", examples=["polygon"])
+    look: Look = Field("tint", description="tint or outline the objects, darken or blur what is outside of them; "
+                                           f"{formats_with('look')}", examples=["spotlight"])
+    opacity: Number | None = Field(None, description="strength of the look, 0 to 1, its own if absent; "
+                                                     f"{formats_with('opacity')}", examples=[0.45])
 
 
 class ExportFormat(BaseModel):

@@ -107,6 +107,22 @@ def test_going_back_and_pushing_again_gives_the_same_masks(client: SamClient, re
     assert again == {index: masks[index] for index in range(CORRECTED - 1, FRAMES)}
 
 
+def test_a_prompt_is_undone_up_to_the_next_push(client: SamClient, recorded: tuple[list[bytes], Masks]) -> None:
+    pictures, masks = recorded
+    with client.live(640, 360, image_size=128, keep_frames=8) as live:
+        push_all(live, pictures[:3])
+        live.refine(1, points=[[20, 20]], labels=[0], frame_idx="latest")
+        assert live.undo().step.kind == "refine"
+        assert push_all(live, pictures[:4], start=3) == {3: masks[3]}
+        with pytest.raises(ServiceProblem, match="nothing to undo"):
+            live.undo()
+        live.refine(1, points=[[20, 20]], labels=[0], frame_idx="latest")
+        assert live.rewind(2) == 3
+        with pytest.raises(ServiceProblem, match="nothing to undo"):
+            live.undo()
+        assert push_all(live, pictures[:4], start=3) == {3: masks[3]}
+
+
 def test_a_service_that_starts_anew_goes_on_to_the_same_masks(tmp_path: Path, recorded: tuple[list[bytes], Masks]) -> None:
     pictures, masks = recorded
     options = settings(sam2_image_size=128)

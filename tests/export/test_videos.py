@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from sam_service.client import SamClient, VideoSession
 from sam_service.errors import Conflict, ServiceError
+from sam_service.export.clip import Look
 from sam_service.export.cutout import feathered
-from sam_service.export.overlay import draw_overlay
+from sam_service.export.overlay import draw_look, draw_overlay
 from sam_service.export.pictures import SourcePictures
 from sam_service.failures import is_disk_full
 from sam_service.video.writer import WebmWriter, shown_for
@@ -40,6 +41,37 @@ def test_webm_shows_the_objects_in_their_colours(tracked: VideoSession, tmp_path
         assert cv2.PSNR(cv2.cvtColor(pictures[frame], cv2.COLOR_BGR2RGB), expected) > 30
     capture = cv2.VideoCapture(str(path))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(24, abs=0.1)
+
+
+@pytest.mark.parametrize(("look", "opacity"), [("tint", 0.8), ("outline", None), ("spotlight", None), ("blur", None)])
+def test_a_look_is_what_the_video_shows(tracked: VideoSession, tmp_path: Path, look: Look, opacity: float | None) -> None:
+    options = {} if opacity is None else {"opacity": opacity}
+    path = tmp_path / "look.mp4"
+    path.write_bytes(export(tracked, format="mp4", object_ids="1", look=look, end_frame=1, **options).content)
+    (shown, _), plain = frames_of(path), cv2.imdecode(np.frombuffer(tracked.frame(0), np.uint8), cv2.IMREAD_COLOR_RGB)
+    mask = stored(tracked, 0, 1)
+    expected = draw_look(np.asarray(plain, np.uint8), {1: mask}, look, opacity)
+    assert cv2.PSNR(cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), expected) > 30
+    changed = np.abs(expected.astype(int) - plain).max(axis=2) > 3
+    inside, far = cv2.erode(mask.astype(np.uint8), np.ones((9, 9))) > 0, cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))) == 0
+    assert (changed[inside].mean() > 0.9, changed[far].mean() > 0.5) == {
+        "tint": (True, False), "outline": (False, False), "spotlight": (False, True), "blur": (False, True)}[look]
+
+
+def test_mp4_is_h264_with_its_index_in_front_and_the_same_each_time(tracked: VideoSession) -> None:
+    response = export(tracked, format="mp4")
+    assert response.headers["content-type"] == "video/mp4"
+    data = response.content
+    assert data[4:8] == b"ftyp" and 0 < data.find(b"moov") < data.find(b"mdat") and b"avc1" in data
+    assert export(tracked, format="mp4").content == data
+
+
+@pytest.mark.parametrize(("query", "field"), [
+    ({"format": "coco", "look": "blur"}, "look"), ({"format": "png", "opacity": 0.5}, "opacity"),
+    ({"format": "mp4", "opacity": 1.5}, "opacity"), ({"format": "webm", "look": "glow"}, "look")])
+def test_a_look_that_makes_no_sense_is_refused(tracked: VideoSession, query: dict[str, object], field: str) -> None:
+    answer = tracked.client.http.get(f"/sessions/{tracked.session_id}/export", params=query)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
 
 
 def test_webm_is_what_browsers_play(tracked: VideoSession) -> None:

@@ -72,11 +72,11 @@ class Studio:
 
     def shown(self, frame: int) -> None:
         """Wait until a frame is on the canvas."""
-        expect(self.page.locator("#canvas")).to_have_attribute("data-frame", str(frame))
+        expect(self.page.locator("#canvas")).to_have_attribute("aria-label", re.compile(rf"^Frame {frame}\."))
 
     def idle(self) -> None:
         """Wait until no prompt is under way and the picture is drawn."""
-        expect(self.page.locator("#canvas")).to_have_attribute("data-waiting", "0")
+        expect(self.page.locator("#canvas")).to_have_attribute("aria-busy", "false")
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from sam_service.client import VideoSession
 from sam_service.demo_clip import CLICK
 from sam_service.export.formats import FORMATS
 
-from tests.web.studio import Studio
+from tests.web.studio import Studio, distance
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_dialog_offers_the_formats_of_the_service(studio: Studio, tracked: V
         expect(choice).to_contain_text(form.title)
         expect(choice).to_contain_text(form.description)
         choice.locator("input").check()
-        for option in ("images", "feather", "segmentation"):
+        for option in ("images", "feather", "segmentation", "look", "opacity"):
             expect(studio.page.locator(f"#export-form [name={option}]")).to_be_visible(visible=option in form.takes)
     studio.page.locator("#export-formats [value='coco']").check()
     studio.page.locator("[name=segmentation]").check()
@@ -90,3 +90,38 @@ def test_what_cannot_be_exported_is_said_in_the_dialog(studio: Studio, tracked: 
     expect(studio.page.locator("#export-error")).to_contain_text("frame")
     studio.page.locator("#export-close").click()
     expect(studio.page.locator("#export-dialog")).to_be_hidden()
+
+
+def test_a_look_on_the_page_is_that_of_the_export(studio: Studio, tracked: VideoSession, tmp_path: Path) -> None:
+    studio.open(tracked.session_id)
+    expect(studio.page.locator("#objects input.name")).to_have_count(2)
+    studio.press("2", "v")
+    studio.idle()
+    x, y = CLICK
+    tinted, meadow = studio.pixel(x + 20, y + 14), studio.pixel(30, 330)
+    studio.page.locator("#look-open").click()
+    studio.page.get_by_role("radio", name="Spotlight").check()
+    studio.idle()
+    ball = studio.pixel(x + 20, y + 14)
+    assert distance(ball, tinted) > 25, "without its tint"
+    assert sum(studio.pixel(30, 330)) < 0.5 * sum(meadow), "dark outside"
+    studio.page.get_by_role("radio", name="Cut out").check()
+    studio.idle()
+    assert distance(studio.pixel(x + 20, y + 14), ball) < 5 and max(studio.pixel(30, 330)) - min(studio.pixel(30, 330)) < 20
+    studio.page.get_by_role("radio", name="Spotlight").check()
+    studio.page.get_by_label("Show points and boxes").uncheck()
+    studio.idle()
+    assert distance(studio.pixel(x, y), (255, 255, 255)) > 40, "no mark"
+    studio.press("Escape")
+    studio.page.reload()
+    studio.shown(0)
+    studio.press("2", "v", "e")
+    expect(studio.page.locator("[name=look]")).to_have_value("spotlight")
+    preview = "document.getElementById('export-picture').getContext('2d').getImageData(18, 198, 1, 1).data.slice(0, 3)"
+    studio.page.locator("#export-formats [value='mp4']").check()
+    assert sum(studio.page.evaluate(f"[...{preview}]")) < 0.5 * sum(meadow)
+    with studio.page.expect_download() as waiting:
+        studio.page.locator("#export-go").click()
+    waiting.value.save_as(tmp_path / "spotlight.mp4")
+    read, frame = cv2.VideoCapture(str(tmp_path / "spotlight.mp4")).read()
+    assert read and frame[330, 30].sum() < 0.5 * sum(meadow)

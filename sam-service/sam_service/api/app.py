@@ -17,6 +17,7 @@ from sam_service.api import (
     event_routes,
     export_routes,
     guards,
+    library_routes,
     live_routes,
     metrics_routes,
     mode_routes,
@@ -39,6 +40,7 @@ from sam_service.core.threads import usable_cpus
 from sam_service.sessions.admission import Reserve
 from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.folder import DataFolder
+from sam_service.sessions.library import Library
 from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
@@ -54,7 +56,7 @@ logger = logging.getLogger(__name__)
 EXPIRY_INTERVAL_S = WATCH_INTERVAL_S = 1.0
 MASK_BYTES = 24 << 20  # a mask prompt is a picture of at most 16 MiB, in base64
 BODIES = BodyRules(large={"/add-object": MASK_BYTES, "/refine": MASK_BYTES}, uploads=frozenset({"/initialize"}),
-                   none=(re.compile("/sessions/[^/]*/cancel"),),
+                   none=(re.compile("/sessions/[^/]*/cancel"), re.compile("/sample")),
                    pictures=re.compile("/sessions/[^/]*/frames"), picture_bytes=live_routes.MAX_PICTURE_BYTES)
 # What needs no key: whether the service lives, what it can do, and the files of its page, which asks for the key.
 OPEN_PATHS = frozenset({"/", "/studio/", "/docs", "/docs/", "/openapi.json", "/health", "/ready"})
@@ -112,7 +114,8 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     app.include_router(studio.router)
     app.include_router(docs_page.router)
     for router in (service_routes.router, mode_routes.router, metrics_routes.router, session_routes.router,
-                   prompt_routes.router, propagation_routes.router, live_routes.router, export_routes.router):
+                   library_routes.router, prompt_routes.router, propagation_routes.router, live_routes.router,
+                   export_routes.router):
         app.include_router(router, responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
@@ -142,8 +145,9 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     reserve = Reserve(min_free_bytes, settings.max_memory_mb << 20 if settings.max_memory_mb else None)
     store = SqliteStore(data.database, before_creating=data.keep_sessions)
     sessions = SessionService(data, store, engine, limits, reserve)
+    library = Library(settings.sam2_video_dir, limits.video, sessions.pools)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
-                    Undoing(sessions), Live(sessions), Modes(settings, engine, sessions), process_restarts,
+                    Undoing(sessions), Live(sessions), Modes(settings, engine, sessions), library, process_restarts,
                     stopping=stopping or asyncio.Event())
 
 

@@ -12,6 +12,7 @@ from sam_service.api.modes import Modes
 from sam_service.api.sharing import Shared
 from sam_service.core.engine import Engine
 from sam_service.sessions.exporting import Exporting
+from sam_service.sessions.library import Library
 from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
@@ -33,6 +34,7 @@ class Services:
     undoing: Undoing
     live: Live
     modes: Modes
+    library: Library
     process_restarts: int = 0
     recycled: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

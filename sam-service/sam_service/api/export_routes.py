@@ -20,6 +20,7 @@ from sam_service.errors import InvalidInput, RangeNotSatisfiable
 from sam_service.export.formats import FORMATS
 from sam_service.schemas import MAX_ID, ExportFormats, ExportQuery
 from sam_service.sessions.exporting import ExportRequest
+from sam_service.video.writer import has_h264
 
 router = APIRouter(tags=["export"])
 _FILE = {kind: {"schema": {"type": "string", "format": "binary"}}
@@ -31,10 +32,11 @@ SLICE_BYTES = 1 << 18
 
 
 @router.get("/export-formats", summary="Which formats of exports there are", response_model=ExportFormats)
-async def export_formats() -> dict[str, Any]:
-    """Every format, what it is and which options it takes."""
+async def export_formats(services: ServicesDep) -> dict[str, Any]:
+    """Every format, what it is and which options it takes. MP4 is left out where there is no encoder for it."""
+    encodes = await services.sessions.pools.rendering.run(has_h264)
     return {"formats": [{"format": name, "title": form.title, "description": form.description, "media_type": form.media_type,
-                         "options": sorted(form.takes)} for name, form in FORMATS.items()]}
+                         "options": sorted(form.takes)} for name, form in FORMATS.items() if encodes or name != "mp4"]}
 
 
 @router.head("/sessions/{session_id}/export", include_in_schema=False)
@@ -49,7 +51,7 @@ async def export(session_id: SessionPath, query: Annotated[ExportQuery, Query()]
     """
     started = await services.exporting.start(session_id, ExportRequest(
         query.format, query.size, query.start_frame, query.end_frame, _object_ids(query.object_ids), query.images,
-        query.feather, query.segmentation))
+        query.feather, query.segmentation, query.look, query.opacity))
     try:
         etag = f'"{await started.fingerprint()}"'
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Accept-Ranges": "bytes", "ETag": etag,

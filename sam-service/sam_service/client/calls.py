@@ -77,7 +77,8 @@ class Range(TypedDict, total=False):
 
 class ExportOptions(TypedDict, total=False):
     """What is exported. size: of the pictures; end_frame: the last one, inclusive; object_ids: all if absent; images: put the
-    frames in (davis, yolo, labelme); feather: width of the soft edge in pixels (cut-outs); segmentation: of coco."""
+    frames in (davis, yolo, labelme); feather: width of the soft edge in pixels (cut-outs); segmentation: of coco; look,
+    opacity (0 to 1): of a video."""
 
     size: Literal["session", "original"]
     start_frame: Id
@@ -86,6 +87,8 @@ class ExportOptions(TypedDict, total=False):
     images: bool
     feather: float
     segmentation: Literal["rle", "polygon"]
+    look: Literal["tint", "outline", "spotlight", "blur"]
+    opacity: float
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from sam_service.masks.rle import decode_rle, encode_rle
 
 Size = Literal["session", "original"]
 Segmentation = Literal["rle", "polygon"]
+Look = Literal["tint", "outline", "spotlight", "blur"]
 SMOOTHING_PX = 0.6
 """Of an enlarged mask, in pixels of the session. Random outlines enlarged by 2 and 3: IoU with the true ones 0.974 and 0.969;
 without it 0.967 and 0.960, by nearest neighbours 0.967 and 0.948. What is one pixel small and alone is smoothed away."""
@@ -51,11 +52,14 @@ Masks = tuple[ExportedMask, ...]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of some formats. images: put the frames in; feather_px: width of a cut-out's soft edge; segmentation: of COCO."""
+    """Options of some formats. images: put the frames in; feather_px: width of a cut-out's soft edge; segmentation: of COCO;
+    look: what a video makes of the masks; opacity: how strongly, 0 to 1, None for the look's own."""
 
     images: bool = False
     feather_px: float = 0.0
     segmentation: Segmentation = "rle"
+    look: Look = "tint"
+    opacity: float | None = None
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 if TYPE_CHECKING:
     from sam_service.export.clip import Clip, Options
 
-FormatName = Literal["webm", "png", "davis", "coco", "yolo", "labelme", "cutout", "cutout-png"]
-OptionName = Literal["images", "feather", "segmentation"]
+FormatName = Literal["webm", "mp4", "png", "davis", "coco", "yolo", "labelme", "cutout", "cutout-png"]
+OptionName = Literal["images", "feather", "segmentation", "look", "opacity"]
 
 
 class Format(NamedTuple):
@@ -35,10 +35,13 @@ class Format(NamedTuple):
         return cast("Generator[bytes, None, None]", writer(clip, options))
 
 
-ZIP, JSON, WEBM = "application/zip", "application/json", "video/webm"
+ZIP, JSON, WEBM, MP4 = "application/zip", "application/json", "video/webm", "video/mp4"
+_LOOKS: frozenset[OptionName] = frozenset({"look", "opacity"})
 FORMATS: dict[FormatName, Format] = {
-    "webm": Format("Overlay video", "WebM, masks drawn over the frames", "webm.write_webm", WEBM, "-overlay.webm",
+    "webm": Format("Video, WebM", "the objects brought out on the frames", "webm.write_webm", WEBM, "-overlay.webm", _LOOKS,
                    needs_disk=True),
+    "mp4": Format("Video, MP4", "the same as H.264, for players and editors", "webm.write_mp4", MP4, "-overlay.mp4", _LOOKS,
+                  needs_disk=True),
     "png": Format("Masks", "zip of a PNG for each object and frame", "png.write_png", ZIP, "-png.zip"),
     "davis": Format("DAVIS", "zip of palette PNGs, all objects in one", "davis.write_davis", ZIP, "-davis.zip",
                     frozenset({"images"})),

@@ -8,7 +8,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_service.export.clip import Look
 from sam_service.masks.palette import colour_of
+
+OPACITY = {"tint": 0.45, "outline": 0.0, "spotlight": 0.7, "blur": 1.0}
+"""How strong each look is unless somebody says otherwise."""
+
+
+def draw_look(image: NDArray[np.uint8], masks: Mapping[int, NDArray[np.bool_]], look: Look, opacity: float | None = None, *,
+              colours: Mapping[int, tuple[int, int, int]] | None = None) -> NDArray[np.uint8]:
+    """An (H, W, 3) uint8 RGB picture with the objects brought out.
+
+    look: `tint` and `outline` draw on the (H, W) masks; `spotlight` darkens what is outside of them all, `blur` blurs it.
+    opacity: of the tint, the darkness or the blurred picture, 0 to 1; None for OPACITY's. An outline has none.
+    """
+    strength = OPACITY[look] if opacity is None or look == "outline" else opacity
+    if look in ("tint", "outline"):
+        return draw_overlay(image, masks, strength, colours=colours)
+    sigma = max(image.shape[:2]) / 60
+    outside = np.zeros_like(image) if look == "spotlight" else np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+    drawn = np.asarray(cv2.addWeighted(image, 1 - strength, outside, strength, 0), np.uint8)
+    for mask in masks.values():
+        cv2.copyTo(image, np.ascontiguousarray(mask).view(np.uint8), drawn)
+    return drawn
 
 
 def draw_overlay(image: NDArray[np.uint8], masks: Mapping[int, NDArray[np.bool_]], opacity: float = 0.45, *,

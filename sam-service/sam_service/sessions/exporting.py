@@ -16,7 +16,7 @@ from typing import IO, Literal
 
 from sam_service import __version__
 from sam_service.errors import CapacityError, ClientError, Conflict, FrameUnreadable, InvalidInput, NotFound, NotReady
-from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Masks, Options, Segmentation, Size
+from sam_service.export.clip import Clip, ExportedMask, ExportedObject, Look, Masks, Options, Segmentation, Size
 from sam_service.export.formats import FORMATS, FormatName, OptionName, file_name, formats_with
 from sam_service.export.pictures import SessionPictures, SourcePictures
 from sam_service.sessions.events import ExportProgress
@@ -24,6 +24,7 @@ from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
 from sam_service.sessions.store import MaskSnapshot
 from sam_service.video.limits import VideoLimits
+from sam_service.video.writer import has_h264
 
 MAX_EXPORTS = 16
 THREADS = 2
@@ -34,7 +35,8 @@ State = Literal["running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What to export; None is all there is. feather: width of a cut-out's soft edge, pixels; segmentation: of COCO's masks."""
+    """What to export; None is all there is. feather: width of a cut-out's soft edge, pixels; segmentation: of COCO's masks;
+    look and opacity: of a video, as `Options` has them."""
 
     format: FormatName
     size: Size = "session"
@@ -44,6 +46,8 @@ class ExportRequest:
     images: bool = False
     feather: float = 0.0
     segmentation: Segmentation = "rle"
+    look: Look = "tint"
+    opacity: float | None = None
 
 
 class Exporting:
@@ -63,6 +67,8 @@ class Exporting:
         """
         session = self.sessions.get(session_id)
         _check_options(request)
+        if request.format == "mp4" and not await self.sessions.pools.rendering.run(has_h264):
+            raise InvalidInput("this service has no H.264 encoder; choose webm", field="format", code="no_encoder")
         if FORMATS[request.format].needs_disk:
             self.sessions.require_room()
         chosen = tuple(session.prompts) if request.object_ids is None else tuple(dict.fromkeys(request.object_ids))
@@ -116,7 +122,7 @@ class Export:
         self._exporting, self._session, self._format = exporting, session, request.format
         self._request = request
         self._clip, self._snapshot, self._sources = clip, snapshot, sources
-        options = Options(request.images, request.feather, request.segmentation)
+        options = Options(request.images, request.feather, request.segmentation, request.look, request.opacity)
         self._making: Generator[bytes, None, None] = form.write(clip, options)
         self._one_at_a_time = threading.Lock()
         self._begun = b""
@@ -237,12 +243,15 @@ class Export:
 
 def _check_options(request: ExportRequest) -> None:
     given: dict[OptionName, bool] = {"images": request.images, "feather": request.feather != 0,
-                                     "segmentation": request.segmentation != "rle"}
+                                     "segmentation": request.segmentation != "rle", "look": request.look != "tint",
+                                     "opacity": request.opacity is not None}
     for option, is_given in given.items():
         if is_given and option not in FORMATS[request.format].takes:
             raise InvalidInput(f"{option} means something to {formats_with(option)} only", field=option)
     if not 0 <= request.feather <= MAX_FEATHER_PX:
         raise InvalidInput(f"feather goes from 0 to {MAX_FEATHER_PX:g} pixels", field="feather")
+    if request.opacity is not None and not 0 <= request.opacity <= 1:
+        raise InvalidInput("opacity goes from 0 to 1", field="opacity")
 
 
 def _snapshot(sessions: SessionService, session: Session, first: int, last: int, chosen: set[int]) -> MaskSnapshot:

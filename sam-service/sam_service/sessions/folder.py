@@ -17,11 +17,12 @@ logger = logging.getLogger(__name__)
 
 MARKER, DATABASE, SESSIONS = "sam-service.json", "sessions.sqlite", "sessions"
 UPLOAD_PREFIX = "upload-"
+SAMPLE_SUFFIX = ".mp4"
 FOLDER_MODE = 0o700
 _TEMPORARY = f".{MARKER}.tmp"
 _HARMLESS = frozenset({"lost+found", ".env", ".DS_Store", ".gitkeep", ".gitignore", _TEMPORARY})  # with these alone it is empty
 _SESSION_NAME = re.compile(r"[0-9a-f]{32}")
-_UPLOAD_NAME = re.compile(UPLOAD_PREFIX + r"[a-z0-9_]{8}")  # as `tempfile` makes them
+_UPLOAD_NAME = re.compile(UPLOAD_PREFIX + r"[a-z0-9_]{8}(\.mp4)?")  # as `tempfile` makes them
 
 
 class DataFolder:

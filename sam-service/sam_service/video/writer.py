@@ -1,9 +1,10 @@
-"""WebM videos, written by a process of their own: the FFmpeg that encodes them does not go together with OpenCV's."""
+"""WebM and MP4 videos, written by a process of their own: the FFmpeg that encodes them does not go together with OpenCV's."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import subprocess
 import sys
@@ -28,6 +29,8 @@ class WebmWriter:
     OSError where the file cannot be written; its `errno` says why.
     """
 
+    suffix = ".webm"
+
     def __init__(self, path: Path, width: int, height: int, fps: float, *, alpha: bool = False) -> None:
         self._channels = 4 if alpha else 3
         self._size = (height, width)
@@ -36,7 +39,8 @@ class WebmWriter:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._closed = False
         try:
-            options = {"path": str(path.absolute()), "width": width, "height": height, "fps": fps, "alpha": alpha}
+            options = {"path": str(path.absolute()), "width": width, "height": height, "fps": fps, "alpha": alpha,
+                       "suffix": self.suffix}
             self._send(json.dumps(options).encode() + b"\n")
         except BaseException:
             self.kill()
@@ -106,6 +110,23 @@ class WebmWriter:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+class Mp4Writer(WebmWriter):
+    """Writes an MP4 in H.264, as `WebmWriter` does a WebM; it has no alpha."""
+
+    suffix = ".mp4"
+
+
+@functools.cache
+def has_h264() -> bool:
+    """Whether the encoding process has an H.264 encoder. Blocks for a moment, once."""
+    try:
+        asked = subprocess.run([sys.executable, "-P", "-m", "sam_service.video.writer_child", "--encoders"], env=environment(),
+                               cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=_END_TIMEOUT_S, check=True)
+        return "libx264" in json.loads(asked.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return False
 
 
 def shown_for(times_s: list[float], fps: float) -> list[float]:

@@ -9,6 +9,7 @@ let asking = null;
 
 /** The service refused or failed. `fields` maps each bad field to what is wrong with it. */
 export class Problem extends Error {
+  /** @param {number} status @param {any} document */
   constructor(status, document = {}) {
     super(inWords(document, `the service answered ${status}`));
     this.status = status;
@@ -33,7 +34,8 @@ export function onKeyWanted(ask) {
 export const apiKey = () => sessionStorage.getItem(KEY);
 export const url = (path) => new URL(path, base);
 
-/** One call. `body` is sent as JSON. Resolves to the Response; throws Problem, Unreachable, or AbortError. */
+/** One call. `body` is sent as JSON. Resolves to the Response; throws Problem, Unreachable, or AbortError.
+ * @param {string} path @param {any} options */
 export async function request(path, { method = "GET", body, signal, headers = {}, ...options } = {}) {
   for (;;) {
     const key = apiKey();
@@ -51,14 +53,14 @@ export async function request(path, { method = "GET", body, signal, headers = {}
   }
 }
 
-/** One call with a JSON answer. */
-export async function call(path, options) {
+/** One call with a JSON answer. @param {string} path @param {any} options */
+export async function call(path, options = {}) {
   const response = await request(path, options);
   return response.status === 204 ? null : response.json();
 }
 
-/** POST a body, get JSON. */
-export const post = (path, body, options) => call(path, { method: "POST", body, ...options });
+/** POST a body, get JSON. @param {string} path @param {any} body @param {any} options */
+export const post = (path, body = undefined, options = {}) => call(path, { method: "POST", body, ...options });
 
 /** Upload a video, or several pictures as one clip, with the options. `progress` is called with the fraction sent; returns {done: promise, cancel}. */
 export function upload(files, options, progress) {

@@ -2,6 +2,7 @@
 
 /** A map that holds at most `limit` of cost; `drop` is called with what goes. */
 export class Cache {
+  /** @param {number} limit @param {(value: any) => void} drop */
   constructor(limit, drop = () => {}) {
     this.limit = limit;
     this.used = 0;
@@ -39,7 +40,7 @@ export class Cache {
     this.drop(entry.value);
   }
 
-  /** Delete every key that `matches`; all of them without it. */
+  /** Delete every key that `matches`; all of them without it. @param {(key: any) => boolean} matches */
   clear(matches = () => true) {
     for (const key of [...this.entries.keys()]) if (matches(key)) this.delete(key);
   }

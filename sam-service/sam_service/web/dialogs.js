@@ -1,11 +1,11 @@
 // Help, the model, the API key, and light or dark.
 
 import { call, onKeyWanted } from "./api.js";
+import { byId } from "./dom.js";
 import { renderHelp } from "./keys.js";
 import { sentence } from "./say.js";
 
 const THEME = "sam-service-theme";
-const byId = (id) => document.getElementById(id);
 
 export function setUpDialogs() {
   renderHelp(byId("help-keys"));

@@ -1,29 +1,58 @@
 // The export dialog: format, size, range and objects, then the file for the browser to keep.
 
 import { call, request } from "./api.js";
+import { byId } from "./dom.js";
+import { drawSample } from "./sample.js";
 import { count, sentence } from "./say.js";
 
-const OPTIONS = ["images", "feather", "segmentation"]; // fields of the form that some formats take
-const byId = (id) => document.getElementById(id);
+const OPTIONS = ["images", "feather", "segmentation", "look", "opacity"]; // fields of the form that some formats take
+
+const STRENGTH = { tint: 0.45, outline: 0, spotlight: 0.7, blur: 1 }; // of the looks that a video can have, at first
 
 /** Exports a session. */
 export class Exporting {
-  constructor(session) {
-    this.session = session;
+  /** @param {import("./viewer.js").Viewer} viewer @param {import("./look.js").Look} look */
+  constructor(viewer, look) {
+    this.session = viewer.session;
+    this.viewer = viewer;
+    this.look = look;
     this.dialog = byId("export-dialog");
     this.form = byId("export-form");
     this.options = new Map(); // by format, the options that it takes
-    this.form.onsubmit = (event) => {
+    /** @type {AbortController|null} */
+    this.controller = null;
+  }
+
+  start() {
+    const { session, form } = this;
+    form.onsubmit = (event) => {
       event.preventDefault();
       this.run();
     };
-    this.form.onchange = () => {
-      this.showOptions();
-      this.showCoverage();
-    };
-    session.on("tracks", () => this.dialog.open && this.showCoverage());
+    form.onchange = () => this.showChoice();
+    form.opacity.oninput = () => this.showSample();
+    form.look.addEventListener("change", () => (form.opacity.value = STRENGTH[form.look.value]));
+    session.on(["tracks"], () => this.dialog.open && this.showCoverage());
     byId("export-close").onclick = () => this.dialog.close();
     this.dialog.onclose = () => this.controller?.abort();
+  }
+
+  /** Show what belongs to the chosen format, range and objects. */
+  showChoice() {
+    this.showOptions();
+    this.showCoverage();
+    this.showSample();
+  }
+
+  showSample() {
+    const { form } = this;
+    form.opacity.disabled = form.look.value === "outline";
+    if (this.format) drawSample(this.viewer, this.format, this.objects, { style: form.look.value, opacity: Number(form.opacity.value) });
+  }
+
+  /** The chosen objects' ids. */
+  get objects() {
+    return [...this.form.querySelectorAll("[name=object]:checked")].map((box) => Number(box.value));
   }
 
   async open() {
@@ -36,12 +65,13 @@ export class Exporting {
       byId("export-objects").querySelector("legend"),
       ...[...session.objects.values()].map((object) => objectChoice(object, !session.hidden.has(object.object_id))),
     );
+    form.look.value = this.look.style in STRENGTH ? this.look.style : "tint";
+    form.opacity.value = this.look.style in STRENGTH && this.look.style !== "outline" ? this.look.opacity : STRENGTH[form.look.value];
     this.fail("");
     this.working(false);
-    this.showCoverage();
     this.dialog.showModal();
     if (!this.options.size) await this.loadFormats();
-    this.showOptions();
+    this.showChoice();
   }
 
   /** Ask the service which formats there are. */
@@ -71,7 +101,7 @@ export class Exporting {
     const { form, session } = this;
     const from = Number(form.start_frame.value || 0),
       to = Math.min(session.lastFrame, Number(form.end_frame.value || session.lastFrame));
-    const chosen = [...form.querySelectorAll("[name=object]:checked")].map((box) => session.tracks.get(Number(box.value)));
+    const chosen = this.objects.map((id) => session.tracks.get(id));
     let masked = 0;
     for (let frame = from; frame <= to; frame++) if (chosen.some((track) => track?.score[frame] !== undefined)) masked += 1;
     const total = Math.max(0, to - from + 1);
@@ -93,7 +123,7 @@ export class Exporting {
 
   async run() {
     const { form, session } = this;
-    const objects = [...form.querySelectorAll("[name=object]:checked")].map((box) => box.value);
+    const { objects } = this;
     if (!objects.length) return this.fail("Choose at least one object.");
     const query = new URLSearchParams({
       format: this.format,
@@ -105,6 +135,8 @@ export class Exporting {
     if (this.takes("images") && form.images.checked) query.set("images", "true");
     if (this.takes("segmentation") && form.segmentation.checked) query.set("segmentation", "polygon");
     if (this.takes("feather") && Number(form.feather.value)) query.set("feather", form.feather.value);
+    if (this.takes("look") && form.look.value !== "tint") query.set("look", form.look.value);
+    if (this.takes("opacity") && form.look.value !== "outline") query.set("opacity", form.opacity.value);
     this.controller = new AbortController();
     this.fail("");
     this.working(true);
@@ -130,7 +162,6 @@ export class Exporting {
       if (done) break;
       parts.push(value);
       bytes += value.length;
-      this.form.dataset.bytes = bytes;
       if (byId("export-progress").position < 0) byId("export-text").textContent = `${(bytes / 1e6).toFixed(1)} MB`;
     }
     return new Blob(parts, { type: response.headers.get("content-type") });

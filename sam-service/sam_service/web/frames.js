@@ -13,8 +13,10 @@ export class Frames {
     this.arrived = arrived;
     this.failed = failed;
     this.bitmaps = new Cache(BYTES_KEPT, (bitmap) => bitmap.close());
-    this.loading = new Map(); // frame -> AbortController
+    /** @type {Map<number, {abort: AbortController, shown: boolean}>} */
+    this.loading = new Map(); // `shown`: asked for by itself, and shown when it comes, so that scrubbing shows something
     this.wanted = 0;
+    this.ahead = 1;
     this.closing = new AbortController();
   }
 
@@ -26,9 +28,9 @@ export class Frames {
   want(frame, playing = false) {
     this.wanted = frame;
     this.ahead = playing ? AHEAD : 1;
-    for (const [other, controller] of this.loading) {
+    for (const [other, request] of this.loading) {
       const useful = other >= frame && other <= frame + this.ahead;
-      if (!useful && !controller.shown) controller.abort();
+      if (!useful && !request.shown) request.abort.abort();
     }
     this.next();
   }
@@ -37,7 +39,7 @@ export class Frames {
   next() {
     if (this.closing.signal.aborted) return;
     if (this.missing(this.wanted)) {
-      const shown = [...this.loading.values()].filter((controller) => controller.shown);
+      const shown = [...this.loading.values()].filter((request) => request.shown);
       if (shown.length < 2) this.load(this.wanted, true);
       return;
     }
@@ -51,11 +53,10 @@ export class Frames {
   }
 
   async load(frame, shown) {
-    const controller = new AbortController();
-    controller.shown = shown; // a frame that was asked for by itself is shown when it comes, so that scrubbing shows something
-    this.loading.set(frame, controller);
+    const abort = new AbortController();
+    this.loading.set(frame, { abort, shown });
     try {
-      const response = await request(`sessions/${this.session.id}/frames/${frame}`, { signal: controller.signal });
+      const response = await request(`sessions/${this.session.id}/frames/${frame}`, { signal: abort.signal });
       const bitmap = await createImageBitmap(await response.blob());
       if (this.closing.signal.aborted) return;
       this.bitmaps.set(frame, bitmap, bitmap.width * bitmap.height * 4);
@@ -71,7 +72,7 @@ export class Frames {
 
   close() {
     this.closing.abort();
-    for (const controller of this.loading.values()) controller.abort();
+    for (const { abort } of this.loading.values()) abort.abort();
     this.bitmaps.clear();
   }
 }

@@ -1,6 +1,7 @@
 // The keys: one table, which the help dialog shows as well.
 
-/** Groups of [keys as shown, what they do, test of an event, name of the action]. */
+/** Groups of [keys as shown, what they do, test of an event, name of the action].
+ * @type {[string, [string, string, (e: any) => boolean, string][]][]} */
 export const KEYS = [
   [
     "Objects",
@@ -16,6 +17,9 @@ export const KEYS = [
     "Clicks",
     [
       ["A  S  H", "click adds, removes, moves", (e) => /^[ash]$/.test(e.key), "mode"],
+      ["P  Q", "brush, eraser", (e) => /^[pq]$/.test(e.key), "mode"],
+      ["K", "clear this frame of the object", (e) => e.key === "k", "clearFrame"],
+      ["M", "not in the frame from here", (e) => e.key === "m", "absent"],
       ["Ctrl Z", "undo", (e) => mod(e) && !e.shiftKey && e.key === "z", "undo"],
       ["Ctrl Shift Z", "redo", (e) => mod(e) && ((e.shiftKey && e.key === "z") || e.key === "y"), "redo"],
       ["X", "crosshair on or off; arrows move it", (e) => e.key === "x", "cursor"],
@@ -34,6 +38,7 @@ export const KEYS = [
       ["[ ]", "slower, faster", (e) => e.key === "[" || e.key === "]", "speed"],
       ["I  O", "the range starts, ends here", (e) => e.key === "i" || e.key === "o", "mark"],
       ["U", "no range", (e) => e.key === "u", "clearRange"],
+      ["G", "the next gap in a track", (e) => e.key === "g", "gap"],
       ["W", "worst frame to check, then the next (Shift: back)", (e) => e.key === "w", "weak"],
     ],
   ],
@@ -52,6 +57,7 @@ export const KEYS = [
     [
       ["+ −", "zoom", (e) => /^[+=\-_]$/.test(e.key), "zoom"],
       ["0", "fit", (e) => e.key === "0", "fit"],
+      ["L", "another look", (e) => e.key === "l", "look"],
       ["?", "this list", (e) => e.key === "?", "help"],
     ],
   ],
@@ -83,6 +89,7 @@ function lower({ key, shiftKey, ctrlKey, metaKey, repeat }) {
 }
 
 function isTyping({ target, key }) {
+  if (target.closest?.("[role=radio]") && key.startsWith("Arrow")) return true;
   if (target.closest?.("input:not([type=checkbox]):not([type=color]), select, textarea, a")) return true;
   return Boolean(target.closest?.("button, [type=checkbox], [type=color], summary")) && (key === " " || key === "Enter");
 }

@@ -2,12 +2,12 @@
 
 import { call } from "./api.js";
 import { setUpDialogs, showModel } from "./dialogs.js";
+import { byId, focusPicture } from "./dom.js";
 import { Editor } from "./editor.js";
-import { failed, sentence, notify } from "./say.js";
+import { announce, count, failed, notify, sentence } from "./say.js";
 import { Start } from "./start.js";
 
 const RETRY_MS = 3000;
-const byId = (id) => document.getElementById(id);
 const start = new Start((id) => {
   location.hash = `session=${id}`;
 });
@@ -19,7 +19,7 @@ async function route() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const id = wanted.get("session");
   if (editor && editor.session.id === id) {
-    if (Number(wanted.get("frame")) >= 0 && wanted.has("frame")) editor.userSeek(Number(wanted.get("frame")));
+    if (Number(wanted.get("frame")) >= 0 && wanted.has("frame")) editor.session.jump(Number(wanted.get("frame")));
     return;
   }
   editor?.close();
@@ -33,6 +33,8 @@ async function route() {
     editor = new Editor(info, Number(wanted.get("frame")), leave);
     header(true);
     document.title = `${info.video_name} · sam-service`;
+    focusPicture();
+    announce(`${info.video_name}, ${count(info.num_frames, "frame")}, ${count(info.objects.length, "object")}`);
   } catch (error) {
     if (mine !== turn) return;
     if (error.status === 404 || error.status === 410) return leave(error);
@@ -75,6 +77,10 @@ setUpDialogs();
 byId("home").onclick = (event) => {
   event.preventDefault();
   location.hash = "";
+};
+byId("skip").onclick = (event) => {
+  event.preventDefault(); // the address names the session
+  byId(editor ? "canvas" : "file").focus();
 };
 window.addEventListener("hashchange", route);
 route();

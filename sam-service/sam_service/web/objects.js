@@ -1,19 +1,27 @@
 // The list of objects: name, colour, how good the mask is on this frame, visibility, removal.
 
+import { byId, element, icon, iconButton } from "./dom.js";
+import { ObjectMenu } from "./menu.js";
 import { count } from "./say.js";
 import { WORDS, verdict } from "./tracks.js";
 
-const byId = (id) => document.getElementById(id);
 
 /** Shows and changes the objects of a session. */
 export class ObjectList {
+  /** @param {import("./session.js").Session} session @param {import("./prompting.js").Prompting} prompting */
   constructor(session, prompting) {
     this.session = session;
     this.prompting = prompting;
+    this.menu = new ObjectMenu(session, prompting);
     this.list = byId("objects");
-    session.on("objects selected view", () => this.render());
-    session.on("frame tracks", () => this.renderScores());
-    session.on("selected", () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
+  }
+
+  start() {
+    const { session } = this;
+    this.menu.start(() => this.rename());
+    session.on(["objects", "selected", "view"], () => this.render());
+    session.on(["frame", "tracks"], () => this.renderScores());
+    session.on(["selected"], () => this.list.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
     this.render();
   }
 
@@ -21,7 +29,7 @@ export class ObjectList {
     const typing = this.list.contains(document.activeElement) && document.activeElement.matches(".name, [type=color]");
     if (typing) return; // rendered when the field is left
     const { session } = this;
-    const focused = document.activeElement?.closest?.("#objects [data-focus]")?.dataset.focus;
+    const focused = /** @type {any} */ (document.activeElement?.closest("#objects [data-focus]"))?.dataset.focus;
     const rows = [...session.objects.values()].map((object) => this.row(object));
     if (session.selected === null) rows.push(draftRow(rows.length === 0));
     this.list.replaceChildren(...rows);
@@ -30,7 +38,7 @@ export class ObjectList {
   }
 
   row(object) {
-    const { session, prompting } = this;
+    const { session } = this;
     const id = object.object_id,
       hidden = session.hidden.has(id);
     const row = document.createElement("li");
@@ -43,17 +51,18 @@ export class ObjectList {
       this.color(object),
       this.name(object),
       score(),
-      button({
-        icon: hidden ? "eye-off" : "eye",
+      lock(object),
+      iconButton({
+        name: hidden ? "eye-off" : "eye",
         label: `${hidden ? "Show" : "Hide"} ${object.name}`,
-        focus: `eye-${id}`,
+        dataset: { focus: `eye-${id}` },
         act: () => session.setHidden(id, !hidden),
       }),
-      button({
-        icon: "trash",
-        label: `Remove ${object.name}`,
-        focus: `trash-${id}`,
-        act: () => prompting.remove(id),
+      iconButton({
+        name: "more",
+        label: `More about ${object.name}`,
+        dataset: { focus: `more-${id}` },
+        act: ({ currentTarget }) => this.menu.open(id, currentTarget),
       }),
     );
     return row;
@@ -105,6 +114,10 @@ export class ObjectList {
     }
   }
 
+  close() {
+    this.menu.close();
+  }
+
   /** Move the focus into the selected object's name. */
   rename() {
     this.list.querySelector(".selected .name")?.select();
@@ -132,16 +145,10 @@ function draftRow(first) {
   return row;
 }
 
-function button({ icon, label, focus, act }) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.setAttribute("aria-label", label);
-  made.title = label;
-  made.dataset.focus = focus;
-  made.innerHTML = `<svg><use href="#i-${icon}"/></svg>`;
-  made.onclick = (event) => {
-    event.stopPropagation();
-    act();
-  };
-  return made;
+/** A sign on a locked object. */
+function lock({ locked, name }) {
+  if (!locked) return element("span");
+  const sign = element("span", { className: "lock", title: "Locked: nothing changes its masks" }, icon("lock"));
+  sign.append(element("span", { className: "unseen", textContent: `${name} is locked` }));
+  return sign;
 }

@@ -2,12 +2,26 @@
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
-/** Plays a session. `isReady` tells whether a frame can be shown. */
+/** Plays a session. `isReady` says whether a frame can be shown. */
 export class Player {
-  constructor(session, isReady, changed) {
-    Object.assign(this, { session, isReady, changed });
+  /** @param {import("./session.js").Session} session @param {(frame: number) => boolean} isReady */
+  constructor(session, isReady) {
+    this.session = session;
+    this.isReady = isReady;
     this.playing = false;
     this.speed = 1;
+  }
+
+  start() {
+    this.session.on(["jump"], () => this.pause());
+  }
+
+  changed() {
+    this.session.emit("player", this);
+  }
+
+  close() {
+    this.pause();
   }
 
   toggle() {

@@ -1,22 +1,40 @@
-// Clicks, boxes and objects: what the user does becomes calls, in the order it was done, each of which can be undone.
+// Clicks, boxes and objects: what the user does becomes calls, in the order it was done. The service keeps what can be undone.
 
 import { Unreachable, call, post } from "./api.js";
-import { History } from "./history.js";
-import { notify } from "./say.js";
+import { announce, count, failed, notify } from "./say.js";
+import { WORDS, verdictOf } from "./tracks.js";
 
 const ROUND = 100;
 const RETRY_MS = 2000;
+/** What a step of the service's history is called on the page. */
+export const STEPS = {
+  add: "new object",
+  refine: "click",
+  clear: "clearing of a frame",
+  remove: "removal of an object",
+  edit: "change of an object",
+  merge: "merge",
+  absent: "“not in the frame”",
+  start_over: "start over",
+};
 
-/** Acts on one session. `changed` is called when the history or the prompts under way change, `failed` with errors. */
+/** Acts on one session. The session says "prompts" when what is under way changes. */
 export class Prompting {
-  constructor(session, { pending, changed, failed, done }) {
-    Object.assign(this, { session, pending, changed, failed, done });
-    this.history = new History(changed);
+  /** @param {import("./session.js").Session} session */
+  constructor(session) {
+    this.session = session;
+    this.pending = session.pending;
+    /** @type {Promise<unknown>} */
     this.queue = Promise.resolve();
     this.waiting = 0;
     this.resume = () => {}; // sends at once what waits for the service
     this.closed = false;
+    /** @type {{id?: number}} */
     this.draft = {}; // a new object; it has an id once its first prompt is answered
+  }
+
+  changed() {
+    this.session.emit("prompts", this);
   }
 
   /** Run a task after the ones before it. Its failure is shown and does not stop the next. */
@@ -25,7 +43,7 @@ export class Prompting {
     this.changed();
     const result = this.queue
       .then(task)
-      .catch(this.failed)
+      .catch(failed)
       .finally(() => {
         this.waiting -= 1;
         this.changed();
@@ -59,30 +77,25 @@ export class Prompting {
   async send(id, frame, added, draft) {
     const { session } = this;
     id ??= session.objects.has(draft.id) ? draft.id : null;
-    const before = id === null ? null : content(session.prompt(id, frame));
-    const started = performance.now();
-    const after = merged(before, added),
-      created = id === null;
+    const created = id === null;
+    const after = merged(created ? null : content(session.prompt(id, frame)), added);
     const body = { session_id: session.id, frame_idx: frame, ...(created ? {} : { object_id: id }), ...added };
     const earlier = new Set(session.objects.keys());
     const answer = await this.delivered(
       () => post(created ? "add-object" : "refine", { ...body, mask_format: "rle" }),
       () => this.carriedOut(frame, after, (other) => (created ? !earlier.has(other) : other === id)),
     );
-    this.note(answer.object_id, frame, after);
-    if (created) {
-      draft.id = answer.object_id;
-      await this.refresh();
-      if (draft === this.draft) session.select(answer.object_id);
-    }
-    session.applyMask(answer);
-    this.done(answer, performance.now() - started);
-    const object = { ...session.objects.get(answer.object_id) };
-    this.history.push({
-      label: added.box ? "box" : "click",
-      undo: () => this.restore(object, frame, before, created),
-      redo: () => this.restore(object, frame, after, created),
-    });
+    await this.answered(answer, created && draft === this.draft);
+    draft.id = answer.object_id;
+  }
+
+  /** Take over an object's answered mask, and the session's state after it. */
+  async answered(mask, selects) {
+    const { session } = this;
+    session.applyMask(mask);
+    await this.refresh();
+    if (selects) session.select(mask.object_id);
+    announce(`${session.name(mask.object_id)}: ${count(mask.area, "pixel")}, ${WORDS[verdictOf(mask)]}`);
   }
 
   /** Send until the service answers, and say once that the click is kept. `found` looks for a call whose answer was lost. */
@@ -123,76 +136,49 @@ export class Prompting {
     return mask && { ...mask, frame_idx: frame };
   }
 
-  close() {
-    this.closed = true;
-    this.resume();
-  }
-
-  /** Bring an object's prompt on a frame to `wanted`; null takes it away, and with it an object that it had `created`. */
-  async restore(object, frame, wanted, created) {
+  /** Give an object another prompt on a frame: what `wanted` has of points, labels and a box; nothing clears the frame. */
+  rewrite(id, frame, wanted, label) {
     const { session } = this;
-    const id = object.object_id;
-    session.seek(frame);
-    const target = { session_id: session.id, object_id: id };
-    if (wanted === null && created) {
-      await post("remove-object", target);
-    } else if (wanted === null) {
-      await post("clear-prompts", { ...target, frame_idx: frame });
-    } else {
-      await this.put(object, frame, wanted);
-    }
-    await this.refresh();
-    if (session.objects.has(id)) session.select(id);
-    if (wanted === null && session.objects.get(id)?.prompted_frames.length) await this.trackAgain(id, frame);
+    const target = { session_id: session.id, object_id: id, frame_idx: frame };
+    return this.run(async () => {
+      const prompt = content(rounded(wanted));
+      if (prompt) return this.answered(await post("refine", { ...target, ...prompt, replace: true, mask_format: "rle" }), false);
+      await post("clear-prompts", target);
+      await this.refresh();
+      if (session.objects.get(id)?.prompted_frames.length) await this.trackAgain(id, frame);
+      announce(`${session.name(id)}: ${label}`);
+    });
   }
 
-  /** Prompt an object with exactly `wanted` on a frame; it is added where it does not exist. */
-  async put(object, frame, wanted) {
-    const { session } = this;
-    const exists = session.objects.has(object.object_id);
-    const body = { session_id: session.id, object_id: object.object_id, frame_idx: frame, ...wanted, mask_format: "rle" };
-    const answer = await post(
-      exists ? "refine" : "add-object",
-      exists ? { ...body, replace: true } : { ...body, name: object.name },
-    );
-    if (!exists) await this.change(object.object_id, { color: object.color });
-    this.note(object.object_id, frame, wanted);
-    session.applyMask(answer);
-  }
-
-  /** A frame whose last prompt was taken back gets the tracked mask again, unless a propagation does so anyway. */
+  /** A frame whose last prompt was cleared gets the tracked mask again, unless a propagation does so anyway. */
   async trackAgain(id, frame) {
-    if (this.session.job) return;
-    const answer = await post("propagate", {
-      session_id: this.session.id,
-      start_frame: frame,
-      end_frame: frame,
-      object_ids: [id],
-      mask_format: "rle",
-    });
-    for (const { objects } of answer.frames) objects.forEach((mask) => this.session.applyMask(mask));
-  }
-
-  /** Note a prompt as the service has it now, without asking. */
-  note(id, frame, prompt) {
     const { session } = this;
-    const object = session.objects.get(id);
-    if (object && !object.prompted_frames.includes(frame)) object.prompted_frames.push(frame);
-    session.prompts.set(`${id}:${frame}`, {
-      object_id: id,
-      frame_idx: frame,
-      mask: false,
-      box: null,
-      points: [],
-      labels: [],
-      ...prompt,
-    });
-    session.emit("objects");
+    if (session.job) return;
+    const where = { start_frame: frame, end_frame: frame, object_ids: [id] };
+    const answer = await post("propagate", { session_id: session.id, ...where, mask_format: "rle" });
+    for (const { objects } of answer.frames) objects.forEach((mask) => session.applyMask(mask));
   }
 
-  async refresh() {
-    const info = await call(`sessions/${this.session.id}`);
-    this.session.applyObjects(info.objects, info.prompts);
+  /** Clear what the chosen object is prompted with on this frame. */
+  clearFrame() {
+    const { selected: id, frame } = this.session;
+    if (id === null || !this.session.prompt(id, frame)) return notify("This object has no click, box or mask on this frame.");
+    return this.rewrite(id, frame, null, "the frame is cleared");
+  }
+
+  /** Say that the chosen object is not in the frame from here on, until its next prompt. */
+  markAbsent() {
+    const { selected: id, frame } = this.session;
+    if (id === null) return notify("Choose an object first.");
+    return this.act("mark-absent", { object_id: id, frame_idx: frame }, () => `${this.session.name(id)}: not in the frame from here`);
+  }
+
+  /** Give an object, or a new one (`id` null), a painted mask on a frame: base64 of a PNG as large as the frame. */
+  paint(id, frame, mask) {
+    const body = { session_id: this.session.id, frame_idx: frame, mask, mask_format: "rle" };
+    return this.run(async () =>
+      this.answered(await post(id === null ? "add-object" : "refine", id === null ? body : { ...body, object_id: id }), id === null),
+    );
   }
 
   /** Choose to click a new object next. */
@@ -202,64 +188,72 @@ export class Prompting {
   }
 
   remove(id) {
-    const { session } = this;
-    return this.run(async () => {
-      const object = { ...session.objects.get(id) };
-      const prompts = session.promptsOf(id);
-      await post("remove-object", { session_id: session.id, object_id: id });
-      await this.refresh();
-      const restorable = prompts.length && prompts.every((prompt) => !prompt.mask);
-      if (!restorable) return;
-      this.history.push({
-        label: "removal of an object",
-        undo: () => this.bringBack(object, prompts),
-        redo: async () => {
-          await post("remove-object", { session_id: session.id, object_id: id });
-          await this.refresh();
-        },
-      });
-    });
+    const name = this.session.name(id);
+    return this.act("remove-object", { object_id: id }, () => `${name} is removed`);
   }
 
-  /** Add a removed object again with all its prompts, one that says where it is first. */
-  async bringBack(object, prompts) {
-    const first = prompts.find((prompt) => prompt.box || prompt.labels.includes(1));
-    for (const prompt of [first, ...prompts.filter((other) => other !== first)]) {
-      await this.put(object, prompt.frame_idx, content(prompt));
-      await this.refresh();
-    }
-    this.session.select(object.object_id);
+  /** Remove all objects that are not locked. */
+  startOver() {
+    return this.act("start-over", {}, () => "All objects are removed. Undo brings them back.");
   }
 
-  /** Change an object's name or colour. */
+  /** Put the masks of some objects into the first one. */
+  merge(ids) {
+    return this.act("merge-objects", { object_ids: ids }, () => `Merged into ${this.session.name(ids[0])}`);
+  }
+
+  /** Change an object: its name, colour, lock or place in the list. */
   describe(id, wanted) {
     const { session } = this;
     const object = session.objects.get(id);
-    const before = Object.fromEntries(Object.keys(wanted).map((key) => [key, object[key]]));
-    if (Object.keys(wanted).every((key) => wanted[key] === before[key])) return Promise.resolve();
+    if (!object || Object.keys(wanted).every((key) => wanted[key] === object[key])) return Promise.resolve();
     return this.run(async () => {
-      await this.change(id, wanted);
-      this.history.push({
-        label: "name" in wanted ? "name" : "colour",
-        undo: () => this.change(id, before),
-        redo: () => this.change(id, wanted),
-      });
+      const answer = await call(`sessions/${session.id}/objects/${id}`, { method: "PATCH", body: wanted });
+      Object.assign(object, answer);
+      await this.refresh();
     });
   }
 
-  async change(id, wanted) {
-    const answer = await call(`sessions/${this.session.id}/objects/${id}`, { method: "PATCH", body: wanted });
-    const object = this.session.objects.get(id);
-    if (object) Object.assign(object, answer);
-    this.session.emit("objects");
-  }
-
   undo() {
-    return this.run(() => this.history.undo());
+    return this.move("undo", "Undone");
   }
 
   redo() {
-    return this.run(() => this.history.redo());
+    return this.move("redo", "Redone");
+  }
+
+  /** One step of the service's history back or forth; the page goes to its frame. */
+  move(way, word) {
+    const { session } = this;
+    return this.run(async () => {
+      if (!session.history[way].length) return;
+      const { step, changed_frames: frames } = await post(way, { session_id: session.id });
+      if (step.frame_idx !== null) session.seek(step.frame_idx);
+      await this.refresh(frames);
+      const id = step.object_ids.find((other) => session.objects.has(other));
+      if (id !== undefined) session.select(id);
+      announce(`${word}: ${STEPS[step.kind] ?? step.kind}`);
+    });
+  }
+
+  /** One call that changes objects, in turn; `words` say what it did. */
+  act(path, body, words) {
+    return this.run(async () => {
+      const answer = await post(path, { session_id: this.session.id, ...body });
+      await this.refresh(answer.changed_frames ?? []);
+      announce(words());
+    });
+  }
+
+  /** Read the objects, prompts and history anew; `frames` have other masks now. */
+  async refresh(frames = []) {
+    this.session.applyChange(await call(`sessions/${this.session.id}`));
+    if (frames.length) this.session.applyChangedMasks(frames);
+  }
+
+  close() {
+    this.closed = true;
+    this.resume();
   }
 }
 
@@ -280,6 +274,11 @@ function merged(before, added) {
   const labels = [...(before?.labels ?? []), ...(added.labels ?? [])];
   const box = added.box ?? before?.box;
   return { ...(points.length ? { points, labels } : {}), ...(box ? { box } : {}) };
+}
+
+/** A prompt's numbers with two decimals; null stays null. */
+function rounded(prompt) {
+  return prompt && { ...prompt, points: prompt.points.map((point) => point.map(round)), box: prompt.box && prompt.box.map(round) };
 }
 
 const round = (value) => Math.round(value * ROUND) / ROUND;

@@ -4,13 +4,12 @@ export const HANDLE = 8, // how far from a handle a press still takes it, CSS pi
   HANDLE_TOUCH = 16,
   DRAG_PX = 3;
 
-/** Draw the handles at `left` and `right`: a bracket each, bright where the range was set. */
+/** Draw the handles at `left` and `right`: a bracket each, bright where the range was set.
+ * @param {any} context @param {number[]} places @param {(number|null)[]} range @param {any} colors */
 export function drawHandles(context, [left, right], range, colors) {
-  [
-    [left, 1, range[0]],
-    [right, -1, range[1]],
-  ].forEach(([x, inward, set]) => {
-    context.fillStyle = set === null ? colors.muted : colors.accent;
+  [left, right].forEach((x, end) => {
+    const inward = end === 0 ? 1 : -1;
+    context.fillStyle = range[end] === null ? colors.muted : colors.accent;
     context.fillRect(inward > 0 ? x : x - 4, 0, 4, 18);
     context.fillRect(inward > 0 ? x : x - 8, 0, 8, 3);
     context.fillRect(inward > 0 ? x : x - 8, 15, 8, 3);

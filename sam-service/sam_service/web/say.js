@@ -1,7 +1,9 @@
 // Words to the user: short messages on screen, and for screen readers.
 
-const toasts = document.getElementById("toasts");
-const status = document.getElementById("status");
+import { byId } from "./dom.js";
+
+const toasts = byId("toasts"),
+  status = byId("status");
 const SHOWN_MS = 6000,
   FAILURE_SHOWN_MS = 12000;
 
@@ -42,4 +44,11 @@ export const count = (number, word) => `${number} ${word}${number === 1 ? "" : "
 export function sentence(text) {
   const words = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?…]$/.test(words) ? words : `${words}.`;
+}
+
+/** Seconds as m:ss, with tenths where `fine`. */
+export function clock(seconds, fine = false) {
+  const whole = Math.floor(seconds / 60),
+    rest = seconds - whole * 60;
+  return `${whole}:${fine ? rest.toFixed(1).padStart(4, "0") : String(Math.floor(rest)).padStart(2, "0")}`;
 }

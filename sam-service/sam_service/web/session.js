@@ -1,36 +1,72 @@
 // The page's copy of the session's state. It comes from the service alone; views listen and draw.
 
-import { weakFrames } from "./tracks.js";
+import { gaps, weakFrames, weakStretches } from "./tracks.js";
 
 const NO_COLOR = "#9aa3b2";
 
-/** The open session. Tells listeners what changed: info, objects, frame, selected, masks, tracks, job, range, view, times. */
+/** What may change: the service's state (info, objects, history, masks, remasked, tracks, times, job, tracked), what the page shows (frame,
+ * selected, range, view, picture), what the user does (jump, prompts, player). */
+const EVENTS = ["info", "objects", "masks", "tracks", "times", "job", "tracked", "frame", "selected", "range", "view", "picture",
+  "jump", "prompts", "player", "history", "remasked"]; // prettier-ignore
+
+/** @typedef {"info"|"objects"|"masks"|"tracks"|"times"|"job"|"tracked"|"frame"|"selected"|"range"|"view"|"picture"|"jump"
+ * |"prompts"|"player"|"history"|"remasked"} EventName */
+/** @typedef {{object_id: number, frame_idx: number, points: number[][], labels: number[], box: number[]|null, mask: boolean}}
+ * Prompt */
+/** @typedef {{object_id: number, name: string, color: string, prompted_frames: number[], locked: boolean,
+ * absent_from: number[]}} ObjectState */
+/** @typedef {{size: number[], counts: string}} Rle */
+/** @typedef {{frame_idx: number, object_id: number, mask: Rle, mask_format: string, score: number, object_score: number,
+ * area: number, bbox: number[]|null}} ObjectMask */
+/** @typedef {{score: number[], object_score: number[], area: number[]}} Track */
+
+/** The open session. Listeners hear what changed by the names of EVENTS. */
 export class Session {
   constructor(info) {
+    /** @type {any} */
+    this.info = info;
     this.id = info.session_id;
     this.frame = 0;
     this.selected = null; // an object id; null is a new object that has no click yet
+    /** @type {Set<number>} */
     this.hidden = new Set();
+    /** @type {(number|null)[]} */
     this.range = [null, null];
+    /** @type {number[]} */
     this.times = []; // when each extracted frame is shown, in seconds
-    this.tracks = new Map(); // object id -> {score: [], object_score: [], area: []}, by frame, with holes
+    /** @type {Map<number, Track>} */
+    this.tracks = new Map(); // object id -> columns by frame, with holes
+    /** @type {any} */
     this.job = null; // the propagation under way
+    /** @type {any} */
     this.ended = null; // the one before it
-    this.listeners = new Map();
+    /** @type {Prompt[]} */
+    this.pending = []; // prompts that the service has not answered yet
+    this.history = { undo: [], redo: [] }; // steps of the service's history, the next one first
+    this.listeners = new Map(EVENTS.map((name) => [name, new Set()]));
+    /** @type {Map<number, ObjectState>} */
     this.objects = new Map();
+    /** @type {Map<string, Prompt>} */
+    this.prompts = new Map();
     this.apply(info);
     this.selected = this.objects.size ? [...this.objects.keys()][0] : null;
   }
 
+  /** Call `listener` on these events. Returns a function that ends it. @param {EventName[]} names */
   on(names, listener) {
-    for (const name of names.split(" ")) {
-      if (!this.listeners.has(name)) this.listeners.set(name, []);
-      this.listeners.get(name).push(listener);
-    }
+    for (const name of names) this.of(name).add(listener);
+    return () => names.forEach((name) => this.of(name).delete(listener));
   }
 
-  emit(name, detail) {
-    for (const listener of this.listeners.get(name) || []) listener(detail);
+  /** @param {EventName} name */
+  emit(name, detail = undefined) {
+    for (const listener of this.of(name)) listener(detail);
+  }
+
+  of(name) {
+    const found = this.listeners.get(name);
+    if (!found) throw new Error(`there is no event "${name}"`);
+    return found;
   }
 
   /** Take over the service's state. */
@@ -40,9 +76,32 @@ export class Session {
     this.masked = new Set(info.frames_with_masks);
     this.job = info.running;
     if (this.job?.job_id === this.ended?.job_id) this.ended = null;
-    this.applyObjects(info.objects, info.prompts);
+    this.applyChange(info);
     this.emit("info");
     if (was || this.job) this.emit("job", this.job ? "running" : "lost");
+  }
+
+  /** Take over how far the video is read. */
+  applyExtraction({ status, frames_ready, num_frames }) {
+    Object.assign(this.info, { status, frames_ready, num_frames });
+    this.emit("info");
+  }
+
+  /** Take over objects, prompts and what can be undone. */
+  applyChange({ objects, prompts, history }) {
+    this.applyObjects(objects, prompts);
+    this.applyHistory(history);
+  }
+
+  applyHistory(history) {
+    this.history = history;
+    this.emit("history");
+  }
+
+  /** Frames have other masks now: what the page holds of them is asked for again. */
+  applyChangedMasks(frames) {
+    for (const frame of frames) this.masked.add(frame);
+    this.emit("remasked", frames);
   }
 
   /** Take over objects and prompts; what is gone loses its masks. */
@@ -152,6 +211,12 @@ export class Session {
     this.emit("frame");
   }
 
+  /** The user goes to a frame: playing stops, and what follows a propagation stops following. */
+  jump(frame) {
+    this.emit("jump");
+    this.seek(frame);
+  }
+
   select(id) {
     if (id === this.selected) return;
     this.selected = id;
@@ -184,6 +249,23 @@ export class Session {
 
   name(id) {
     return this.objects.get(id)?.name ?? `object ${id}`;
+  }
+
+  /** An object's stretches of frames without a mask, once it is tracked: [first, last] each. */
+  gapsOf(id) {
+    const track = this.tracks.get(id);
+    return track ? gaps(track, this.objects.get(id).prompted_frames, this.lastFrame) : [];
+  }
+
+  weakStretches(id) {
+    const track = this.tracks.get(id);
+    return track ? weakStretches(track) : [];
+  }
+
+  /** The first frames of all gaps, ascending. */
+  gaps() {
+    const starts = [...this.objects.keys()].flatMap((id) => this.gapsOf(id)).map(([from]) => from);
+    return [...new Set(starts)].sort((a, b) => a - b);
   }
 
   /** Frames where a mask should be looked at, ascending. */

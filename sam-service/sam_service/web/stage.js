@@ -1,22 +1,49 @@
 // The stage: the frame, the masks over it, the prompts over them. Draws when something changed, once per screen refresh.
 
-const MARK = 7;
+import { drawBackdrop } from "./backdrop.js";
+import { MARK, boxOnStage, crossOf } from "./shapes.js";
+
+const HANDLE = 3.5;
+const HOW = "Press X for a crosshair that the arrow keys move.";
+const CROSSHAIR = [
+  { width: 3, color: "rgb(0 0 0 / 60%)" },
+  { width: 1.2, color: "#fff" },
+];
 const GOOD = "#1d9e5a",
   BAD = "#d5362c";
 
-/** Draws `session` on the canvas. `pending` holds prompts that the service has not answered yet. */
+/** Draws the session on the canvas. */
 export class Stage {
+  /** @param {HTMLCanvasElement} canvas @param {import("./session.js").Session} session @param {import("./view.js").View} view
+   * @param {import("./frames.js").Frames} frames @param {import("./masks.js").Masks} masks */
   constructor(canvas, session, view, frames, masks) {
-    Object.assign(this, { canvas, session, view, frames, masks });
+    this.canvas = canvas;
+    this.session = session;
+    this.view = view;
+    this.frames = frames;
+    this.masks = masks;
     this.context = canvas.getContext("2d");
     this.shown = null; // the bitmap on screen, which stays until the next one is here
     this.shownFrame = null;
-    this.pending = [];
+    /** @type {number[]|null} */
     this.box = null; // a box under way: [x0, y0, x1, y1] in frame pixels
+    /** @type {number[]|null} */
     this.cursor = null; // the keyboard's crosshair, frame pixels
+    /** @type {import("./session.js").Prompt|null} */
+    this.moved = null; // the chosen object's prompt while a part of it is moved
+    this.painting = null; // {canvas, id, frame}: a mask that is painted by hand
+    this.brush = null; // {point, radius} of the brush's outline, frame pixels
     this.dirty = false;
     this.resizing = new ResizeObserver(() => this.resize());
-    this.resizing.observe(canvas);
+  }
+
+  start() {
+    this.resizing.observe(this.canvas);
+  }
+
+  setBox(box) {
+    this.box = box;
+    this.redraw();
   }
 
   resize() {
@@ -61,29 +88,64 @@ export class Stage {
       context.setTransform(view.scale * ratio, 0, 0, view.scale * ratio, view.offset[0] * ratio, view.offset[1] * ratio);
       context.imageSmoothingEnabled = view.scale * ratio < 3;
       context.imageSmoothingQuality = "medium";
-      context.drawImage(this.shown, 0, 0, session.info.width, session.info.height);
-      for (const { canvas: layer, x, y } of this.masks.layers(this.shownFrame)) context.drawImage(layer, x, y);
+      const { width, height } = session.info,
+        { look } = this.masks;
+      const painted = this.painting?.frame === this.shownFrame ? this.painting : null;
+      const layers = this.masks.layers(this.shownFrame, painted?.id);
+      if (look.onObjects || !layers.length) {
+        context.drawImage(this.shown, 0, 0, width, height);
+        for (const { canvas: layer, x, y } of layers) context.drawImage(layer, x, y);
+      } else drawBackdrop(context, this.shown, width, height, layers, look);
+      if (painted) this.drawPainting(painted);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.shownFrame === session.frame) this.drawPrompts();
-    canvas.dataset.frame = this.shownFrame ?? "";
+    if (this.shownFrame !== null) canvas.setAttribute("aria-label", `Frame ${this.shownFrame}. ${HOW}`);
   }
 
   drawPrompts() {
     const { session } = this;
     for (const prompt of session.prompts.values()) {
+      if (!this.masks.look.points) break;
       if (prompt.frame_idx !== session.frame || session.hidden.has(prompt.object_id)) continue;
-      this.drawPrompt(prompt, session.color(prompt.object_id), prompt.object_id === session.selected);
+      const selected = prompt.object_id === session.selected;
+      this.drawPrompt((selected && this.moved) || prompt, session.color(prompt.object_id), selected);
     }
-    for (const prompt of this.pending) {
+    for (const prompt of session.pending) {
       if (prompt.frame_idx === session.frame) this.drawPrompt(prompt, session.color(prompt.object_id), true);
     }
     if (this.box) this.drawBox(this.box, session.selected === null ? "#fff" : session.color(session.selected), true);
     if (this.cursor) this.drawCursor(this.cursor);
+    if (this.brush) this.drawBrush(this.brush);
+  }
+
+  /** What is painted so far, in the object's colour. */
+  drawPainting({ canvas, id }) {
+    const layer = new OffscreenCanvas(canvas.width, canvas.height);
+    const context = layer.getContext("2d");
+    context.drawImage(canvas, 0, 0);
+    context.globalCompositeOperation = "source-in";
+    context.fillStyle = this.session.color(id);
+    context.fillRect(0, 0, layer.width, layer.height);
+    this.context.globalAlpha = 0.55;
+    this.context.drawImage(layer, 0, 0);
+    this.context.globalAlpha = 1;
+  }
+
+  drawBrush({ point, radius }) {
+    const [x, y] = this.view.toStage(point);
+    for (const { width, color } of CROSSHAIR) {
+      this.context.lineWidth = width;
+      this.context.strokeStyle = color;
+      this.context.beginPath();
+      this.context.arc(x, y, Math.max(1, radius * this.view.scale), 0, 2 * Math.PI);
+      this.context.stroke();
+    }
   }
 
   drawPrompt({ points, labels, box }, color, selected) {
     if (box) this.drawBox(box, color, selected);
+    if (box && selected) this.drawHandles(boxOnStage(this.view, box), color);
     (points || []).forEach((point, at) => this.drawPoint(point, labels[at] === 1, selected));
   }
 
@@ -125,13 +187,36 @@ export class Stage {
     context.globalAlpha = 1;
   }
 
+  /** The corners that can be dragged, and the cross that removes the box. */
+  drawHandles(corners, color) {
+    const { context } = this;
+    const [x0, y0, x1, y1] = corners;
+    context.fillStyle = "#fff";
+    context.strokeStyle = color;
+    context.lineWidth = 1.5;
+    for (const x of [x0, x1])
+      for (const y of [y0, y1]) {
+        context.fillRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+        context.strokeRect(x - HANDLE, y - HANDLE, 2 * HANDLE, 2 * HANDLE);
+      }
+    const [x, y] = crossOf(corners);
+    context.beginPath();
+    context.arc(x, y, MARK, 0, 2 * Math.PI);
+    context.fillStyle = "rgb(10 12 16 / 85%)";
+    context.fill();
+    context.strokeStyle = "#fff";
+    context.beginPath();
+    for (const way of [-1, 1]) {
+      context.moveTo(x - 3, y - 3 * way);
+      context.lineTo(x + 3, y + 3 * way);
+    }
+    context.stroke();
+  }
+
   drawCursor(point) {
     const { context } = this;
     const [x, y] = this.view.toStage(point);
-    for (const [width, color] of [
-      [3, "rgb(0 0 0 / 60%)"],
-      [1.2, "#fff"],
-    ]) {
+    for (const { width, color } of CROSSHAIR) {
       context.lineWidth = width;
       context.strokeStyle = color;
       context.beginPath();

@@ -1,21 +1,26 @@
-// The start screen: drop or choose a video, name one in the server's folder, or go on with an open session.
+// The start screen: drop or choose a video, take one of the server's, or go on with an open session.
 
-import { call, post, request, upload } from "./api.js";
-import { count, failed, sentence, notify } from "./say.js";
-import { clock } from "./timeline.js";
-
-const byId = (id) => document.getElementById(id);
+import { call, post, upload } from "./api.js";
+import { byId } from "./dom.js";
+import { droppedFiles, picturesOf } from "./files.js";
+import { Library } from "./library.js";
+import { count, notify, sentence } from "./say.js";
+import { SessionList } from "./sessions.js";
 
 /** Shows the start screen; `open(id)` leads to the editor. */
 export class Start {
   constructor(open) {
     this.open = open;
-    this.pictures = [];
     this.turn = 0;
+    this.sessions = new SessionList();
+    this.library = new Library((path) => this.openPath(path));
     byId("file").onchange = (event) => this.openFiles([...event.target.files]);
+    byId("folder").onchange = (event) => this.choose(async () => picturesOf([...event.target.files]));
+    byId("choose-folder").onclick = () => byId("folder").click();
+    byId("sample").onclick = () => this.openSample();
     byId("path-form").onsubmit = (event) => {
       event.preventDefault();
-      this.openPath();
+      this.openPath(byId("path-form").video_path.value.trim());
     };
     byId("opening-cancel").onclick = () => this.sending?.cancel();
     this.setUpDrop();
@@ -33,93 +38,28 @@ export class Start {
     document.addEventListener("drop", (event) => {
       event.preventDefault();
       over(0);
-      this.openFiles([...event.dataTransfer.files]);
+      this.choose(() => droppedFiles(event.dataTransfer));
     });
   }
 
-  /** Show the screen and what sessions there are. */
+  /** Show the screen, what sessions there are and what lies in the server's folder. */
   async show() {
     const turn = ++this.turn; // a list that comes late must not replace a newer one under the hand
     byId("start").hidden = false;
     this.fail("");
     try {
       const { sessions } = await call("sessions");
-      if (turn === this.turn) this.list(sessions.reverse());
+      if (turn === this.turn) this.sessions.show(sessions.reverse());
     } catch (error) {
       if (turn === this.turn) this.fail(error.message);
     }
+    if (turn === this.turn) this.library.load();
   }
 
   hide() {
     this.turn++;
     byId("start").hidden = true;
-    byId("sessions").replaceChildren(); // an old list must not be there to click on when the new one comes
-    this.pictures.forEach(URL.revokeObjectURL);
-    this.pictures = [];
-  }
-
-  list(sessions) {
-    byId("sessions-section").hidden = !sessions.length;
-    const shown = new Map([...byId("sessions").children].map((row) => [row.dataset.session, row])); // one may be about to be clicked
-    byId("sessions").replaceChildren(...sessions.map((info) => shown.get(info.session_id) ?? this.row(info)));
-  }
-
-  row(info) {
-    const row = document.createElement("li"),
-      link = document.createElement("a"),
-      words = document.createElement("span");
-    const picture = document.createElement("img"),
-      name = document.createElement("b"),
-      facts = document.createElement("span");
-    row.dataset.session = info.session_id;
-    link.href = `#session=${info.session_id}`;
-    picture.alt = "";
-    this.picture(picture, info.session_id);
-    words.className = "words";
-    name.textContent = info.video_name;
-    facts.className = "muted small numbers";
-    const all = [`${info.width} × ${info.height}`, clock(info.num_frames / info.fps), count(info.objects.length, "object")];
-    facts.textContent = [...all, ...(info.running ? ["tracking"] : [])].join(" · ");
-    words.append(name, facts);
-    link.append(picture, words);
-    row.append(link, this.removal(info, row));
-    return row;
-  }
-
-  removal(info, row) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "icon";
-    button.setAttribute("aria-label", `Delete ${info.video_name}`);
-    button.title = "Delete this session";
-    button.innerHTML = '<svg><use href="#i-trash"/></svg>';
-    button.onclick = async () => {
-      if (!button.classList.contains("sure")) {
-        button.classList.remove("icon");
-        button.classList.add("sure");
-        button.textContent = "Delete?";
-        button.setAttribute("aria-label", `Really delete ${info.video_name}`);
-        return;
-      }
-      try {
-        await call(`sessions/${info.session_id}`, { method: "DELETE" });
-        row.remove();
-        byId("sessions-section").hidden = !byId("sessions").children.length;
-      } catch (error) {
-        failed(error);
-      }
-    };
-    return button;
-  }
-
-  async picture(image, id) {
-    try {
-      const response = await request(`sessions/${id}/frames/0?width=192`);
-      image.src = URL.createObjectURL(await response.blob());
-      this.pictures.push(image.src);
-    } catch {
-      image.hidden = true; // a session whose first frame cannot be read is listed without a picture
-    }
+    this.sessions.clear();
   }
 
   options() {
@@ -131,10 +71,18 @@ export class Start {
     );
   }
 
+  /** Open the files that `files()` finds. */
+  async choose(files) {
+    try {
+      this.openFiles(await files());
+    } catch (error) {
+      notify(error.message, true);
+    }
+  }
+
   /** Open a video, or several pictures as one clip. */
   openFiles(files) {
-    if (!files.length) return;
-    if (!byId("opening").hidden) return notify("Another clip is being opened. Drop this one again when it is there.");
+    if (!files.length || this.isOpening()) return;
     if (byId("start").hidden) location.hash = ""; // a drop on the editor; its session stays in the list
     const name = files.length === 1 ? files[0].name : count(files.length, "file");
     const sending = upload(files, this.options(), (fraction) => this.progress(name, fraction));
@@ -143,12 +91,25 @@ export class Start {
     this.finish(sending.done);
   }
 
-  openPath() {
-    const path = byId("path-form").video_path.value.trim();
+  openPath(path) {
     if (!path) return this.fail("Name a file in the server's video folder.");
+    if (this.isOpening()) return;
     this.sending = null;
     this.progress(path, 1);
     this.finish(post("initialize", { video_path: path, ...this.options() }));
+  }
+
+  openSample() {
+    if (this.isOpening()) return;
+    this.sending = null;
+    this.progress("a sample clip", 1);
+    this.finish(post("sample"));
+  }
+
+  isOpening() {
+    if (byId("opening").hidden) return false;
+    notify("Another clip is being opened. Open this one again when it is there.");
+    return true;
   }
 
   progress(name, fraction) {
@@ -169,7 +130,7 @@ export class Start {
     } finally {
       byId("drop").hidden = false;
       byId("opening").hidden = true;
-      byId("file").value = "";
+      byId("file").value = byId("folder").value = "";
     }
   }
 

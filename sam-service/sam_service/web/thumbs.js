@@ -1,20 +1,23 @@
 // The row of thumbnails above the lanes: small pictures, few of them, one request at a time.
 
 import { request } from "./api.js";
+import { byId } from "./dom.js";
 
 const WIDTH = 78; // CSS pixels at least
 const PIXELS = 160;
 
 export class Thumbs {
-  constructor(session) {
+  /** @param {import("./session.js").Session} session @param {import("./window.js").FrameWindow} shown */
+  constructor(session, shown) {
     this.session = session;
-    this.host = document.getElementById("thumbs");
+    this.shown = shown;
+    this.host = byId("thumbs");
     this.closing = new AbortController();
   }
 
-  /** As many as fit into `width` CSS pixels, each of the frame in its middle; those that are there stay. */
-  layout(width) {
-    const frames = this.frames(width);
+  /** As many as fit beside each other, each of the frame in its middle; those that are there stay. */
+  layout() {
+    const frames = this.frames();
     if (this.host.dataset.frames !== frames.join()) {
       const kept = new Map([...this.host.children].map((image) => [image.dataset.frame, image]));
       this.host.dataset.frames = frames.join();
@@ -23,10 +26,10 @@ export class Thumbs {
     if (!this.filling) this.fill();
   }
 
-  frames(width) {
-    const total = Math.max(1, this.session.info.num_frames);
-    const count = Math.max(1, Math.min(total, Math.floor(width / WIDTH)));
-    return Array.from({ length: count }, (_, at) => Math.floor(((at + 0.5) * total) / count));
+  frames() {
+    const { from, span, width } = this.shown;
+    const count = Math.max(1, Math.min(Math.ceil(span), Math.floor(width / WIDTH)));
+    return Array.from({ length: count }, (_, at) => Math.floor(from + ((at + 0.5) * span) / count));
   }
 
   /** Load what is missing, of frames that are extracted. */

@@ -1,54 +1,60 @@
-// The timeline: thumbnails, a lane for each object with how good its masks are, prompts, marks and the playhead.
+// The timeline: thumbnails, a lane for each object, prompts, the range and the playhead; the wheel zooms it.
 
+import { byId } from "./dom.js";
+import { HEAD, LANE, Lanes, RULER } from "./lanes.js";
+import { Preview } from "./preview.js";
 import { DRAG_PX, HANDLE, HANDLE_TOUCH, drawHandles, moveRange } from "./range.js";
 import { Thumbs } from "./thumbs.js";
-import { isWeak, verdict } from "./tracks.js";
+import { FrameWindow } from "./window.js";
 
-const RULER = 18,
-  HEAD = 66, // ruler and thumbnails, which stay while the lanes scroll
-  LANE = 22;
+const PLAYHEAD = [
+  { color: "#0b0d11", width: 4 },
+  { color: "#fff", width: 2 },
+];
+const DIAMOND = 7, // how far from a diamond's middle a press still takes it
+  ZOOM_STEP = 1.6;
 
 /** Draws and drives the timeline of a session. */
 export class Timeline {
-  constructor(session, seek) {
+  /** @param {import("./session.js").Session} session */
+  constructor(session) {
     this.session = session;
-    this.seek = seek;
-    this.host = document.getElementById("timeline");
-    this.names = document.getElementById("timeline-names");
-    this.scroller = document.getElementById("timeline-scroller");
-    this.lanes = document.getElementById("lanes");
-    this.ruler = document.getElementById("ruler");
-    this.playhead = document.getElementById("playhead");
-    this.thumbs = new Thumbs(session);
+    this.host = byId("timeline");
+    this.names = byId("timeline-names");
+    this.scroller = byId("timeline-scroller");
+    this.dragging = false;
+    this.handle = null; // the handle of the range that is dragged: 0 the start, 1 the end
+    this.height = 0;
+    this.shown = new FrameWindow();
+    this.painter = new Lanes(session, this.shown);
+    this.preview = new Preview(session);
+    this.thumbs = new Thumbs(session, this.shown);
     this.closing = new AbortController();
-    const { signal } = this.closing;
-    this.host.addEventListener("pointerdown", (event) => this.onDown(event), { signal });
-    this.host.addEventListener("pointermove", (event) => this.onMove(event), { signal });
-    this.host.addEventListener("pointerup", (event) => this.onUp(event), { signal });
-    this.host.addEventListener("pointercancel", () => (this.dragging = false), { signal });
     this.resizing = new ResizeObserver(() => this.layout());
-    this.resizing.observe(this.host);
+  }
+
+  start() {
+    const { session, host } = this,
+      { signal } = this.closing;
+    host.addEventListener("pointerdown", (event) => this.onDown(event), { signal });
+    host.addEventListener("pointermove", (event) => this.onMove(event), { signal });
+    host.addEventListener("pointerup", (event) => this.onUp(event), { signal });
+    host.addEventListener("pointercancel", () => (this.dragging = false), { signal });
+    host.addEventListener("pointerleave", () => this.preview.hide(), { signal });
+    host.addEventListener("wheel", (event) => this.onWheel(event), { signal, passive: false });
     this.scroller.addEventListener("scroll", () => this.drawPlayhead(), { signal });
-    session.on("objects selected", () => this.layout());
-    session.on("selected", () => this.names.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
-    session.on("tracks range view info times", () => this.redraw());
-    session.on("frame", () => this.drawPlayhead());
-    session.on("info", () => this.width && this.thumbs.layout(this.width));
-  }
-
-  get frames() {
-    return Math.max(1, this.session.info.num_frames);
-  }
-
-  /** The left edge of a frame, CSS pixels. */
-  x(frame) {
-    return (frame / this.frames) * this.width;
+    document.addEventListener("themechange", () => this.redraw(), { signal });
+    session.on(["objects", "selected"], () => this.layout());
+    session.on(["selected"], () => this.names.querySelector(".selected")?.scrollIntoView({ block: "nearest" }));
+    session.on(["tracks", "range", "view", "times"], () => this.redraw());
+    session.on(["info"], () => this.rewindow());
+    session.on(["frame"], () => (this.shown.reveal(session.frame) ? this.rewindow() : this.drawPlayhead()));
+    this.resizing.observe(host);
   }
 
   layout() {
     const { session } = this;
     const ids = [...session.objects.keys()];
-    this.width = this.host.clientWidth;
     this.height = HEAD + Math.max(1, ids.length) * LANE;
     this.host.style.height = `${this.height}px`;
     this.names.replaceChildren(
@@ -59,7 +65,14 @@ export class Timeline {
         return name;
       }),
     );
-    if (this.width) this.thumbs.layout(this.width);
+    this.rewindow();
+  }
+
+  /** The window of frames, the width or the clip's length is another. */
+  rewindow() {
+    this.shown.fit(Math.max(1, this.session.info.num_frames), this.host.clientWidth);
+    byId("timeline-out").disabled = !this.shown.zoomed;
+    if (this.shown.width) this.thumbs.layout();
     this.redraw();
   }
 
@@ -74,10 +87,11 @@ export class Timeline {
   }
 
   sized(canvas, height = this.height) {
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = Math.round(this.width * ratio);
+    const ratio = window.devicePixelRatio || 1,
+      { width } = this.shown;
+    canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
-    canvas.style.width = `${this.width}px`;
+    canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -85,135 +99,37 @@ export class Timeline {
   }
 
   drawLanes() {
-    if (!this.width) return;
-    const { session } = this;
-    const context = this.sized(this.lanes);
-    this.colors = Object.fromEntries(
-      ["line", "muted", "check", "lost", "accent", "raised"].map((name) => [name, token(this.host, name)]),
-    );
-    [...session.objects.keys()].forEach((id, row) => this.drawLane(context, id, HEAD + row * LANE));
-    const head = this.sized(this.ruler, HEAD);
-    this.drawRuler(head);
+    const { session, painter } = this;
+    if (!this.shown.width) return;
+    const context = this.sized(byId("lanes"));
+    const names = ["line", "muted", "check", "lost", "accent", "raised"];
+    painter.colors = Object.fromEntries(names.map((name) => [name, token(this.host, name)]));
+    [...session.objects.keys()].forEach((id, row) => painter.drawLane(context, id, HEAD + row * LANE));
+    const head = this.sized(byId("ruler"), HEAD);
+    painter.drawRuler(head);
     for (const layer of [head, context]) {
-      if (session.ready < session.info.num_frames) this.drawUnread(layer);
-      this.drawRange(layer);
+      if (session.ready < session.info.num_frames) painter.drawUnread(layer, this.height);
+      painter.drawRange(layer, this.height);
     }
-    drawHandles(head, this.handles(), session.range, this.colors);
-  }
-
-  drawRuler(context) {
-    const { fps } = this.session.info;
-    context.font = "10px system-ui, sans-serif";
-    context.fillStyle = this.colors.muted;
-    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600].find((seconds) => this.x(seconds * fps) >= 64) || 1200;
-    for (let seconds = 0; seconds <= this.session.timeOf(this.frames - 1); seconds += step) {
-      const x = this.x(this.session.frameAt(seconds));
-      context.fillRect(x, RULER - 5, 1, 5);
-      if (x < this.width - 34) context.fillText(clock(seconds, step < 1), x + 4, RULER - 5);
-    }
-  }
-
-  drawUnread(context) {
-    const x = this.x(this.session.ready);
-    context.globalAlpha = 0.75;
-    context.fillStyle = this.colors.raised;
-    context.fillRect(x, RULER, this.width - x, this.height - RULER);
-    context.globalAlpha = 1;
-  }
-
-  /** One object's lane: a column for each pixel, as high as the lowest score of its frames; those to check underlined. */
-  drawLane(context, id, top) {
-    const { session } = this;
-    const track = session.tracks.get(id),
-      floor = top + LANE - 4,
-      height = LANE - 8;
-    context.fillStyle = this.colors.line;
-    context.fillRect(0, floor, this.width, 1);
-    if (track) {
-      context.globalAlpha = session.hidden.has(id) ? 0.35 : 1;
-      const columns = Math.min(this.frames, Math.ceil(this.width));
-      for (let column = 0; column < columns; column++)
-        this.drawColumn(context, track, session.color(id), column, columns, floor, height);
-      context.globalAlpha = 1;
-    }
-    for (const frame of session.objects.get(id).prompted_frames)
-      this.drawPrompted(context, this.x(frame + 0.5), floor - height / 2);
-  }
-
-  drawColumn(context, track, color, column, columns, floor, height) {
-    const first = Math.floor((column * this.frames) / columns),
-      end = Math.max(first + 1, Math.floor(((column + 1) * this.frames) / columns));
-    let lowest = 2,
-      line = null,
-      shown = false,
-      some = false;
-    for (let frame = first; frame < end; frame++) {
-      const found = verdict(track, frame);
-      if (found === undefined) continue;
-      some = true;
-      if (isWeak(track, frame)) line = found === "lost" || line === "lost" ? "lost" : "check";
-      if (found === "gone") continue;
-      shown = true;
-      lowest = Math.min(lowest, track.score[frame]);
-    }
-    if (!some) return;
-    const x = Math.round(this.x(first)),
-      wide = Math.max(1, Math.round(this.x(end)) - x);
-    const tall = shown ? Math.max(3, Math.round(lowest * height)) : 1;
-    context.fillStyle = color;
-    context.fillRect(x, floor - tall, wide, tall);
-    if (!line) return;
-    context.fillStyle = this.colors[line];
-    context.fillRect(x, floor + 1, Math.max(2, wide), 3);
-  }
-
-  drawPrompted(context, x, y) {
-    context.beginPath();
-    context.moveTo(x, y - 5);
-    context.lineTo(x + 5, y);
-    context.lineTo(x, y + 5);
-    context.lineTo(x - 5, y);
-    context.closePath();
-    context.fillStyle = "#fff";
-    context.fill();
-    context.lineWidth = 1.5;
-    context.strokeStyle = "#14171c";
-    context.stroke();
-  }
-
-  drawRange(context) {
-    const [from, to] = this.session.range;
-    if (from === null && to === null) return;
-    const left = this.x(from ?? 0),
-      right = this.x((to ?? this.session.lastFrame) + 1);
-    context.fillStyle = "rgb(0 0 0 / 45%)";
-    context.fillRect(0, RULER, left, this.height - RULER);
-    context.fillRect(right, RULER, this.width - right, this.height - RULER);
-    context.fillStyle = this.colors.accent;
-    context.fillRect(left, RULER - 3, right - left, 3);
-    context.fillRect(left, RULER - 3, 2, this.height);
-    context.fillRect(right - 2, RULER - 3, 2, this.height);
+    drawHandles(head, this.handles(), session.range, painter.colors);
   }
 
   /** Where the handles of the range are, CSS pixels: at the clip's ends without a range. */
   handles() {
     const [from, to] = this.session.range;
-    return [this.x(from ?? 0), this.x((to ?? this.session.lastFrame) + 1)];
+    return [this.shown.x(from ?? 0), this.shown.x((to ?? this.session.lastFrame) + 1)];
   }
 
   drawPlayhead() {
-    const { session } = this;
-    this.host.setAttribute("aria-valuemax", session.lastFrame);
-    this.host.setAttribute("aria-valuenow", session.frame);
-    this.host.setAttribute("aria-valuetext", `frame ${session.frame}, of 0 to ${session.lastFrame}`);
-    if (!this.width) return;
-    const context = this.sized(this.playhead);
-    const x = Math.round(this.x(session.frame + 0.5)),
+    const { session, host } = this;
+    host.setAttribute("aria-valuemax", session.lastFrame);
+    host.setAttribute("aria-valuenow", session.frame);
+    host.setAttribute("aria-valuetext", `frame ${session.frame}, of 0 to ${session.lastFrame}`);
+    if (!this.shown.width) return;
+    const context = this.sized(byId("playhead"));
+    const x = Math.round(this.shown.x(session.frame + 0.5)),
       top = this.scroller.scrollTop;
-    for (const [color, width] of [
-      ["#0b0d11", 4],
-      ["#fff", 2],
-    ]) {
+    for (const { color, width } of PLAYHEAD) {
       context.fillStyle = color;
       context.fillRect(x - width / 2, top + 4, width, this.height - 4);
     }
@@ -228,38 +144,79 @@ export class Timeline {
     context.stroke();
   }
 
+  // The pointer
+
+  /** A pointer's place: x over the lanes, y over what is seen of the timeline, CSS pixels. */
+  place({ clientX, clientY }) {
+    return [clientX - this.host.getBoundingClientRect().left, clientY - this.scroller.getBoundingClientRect().top];
+  }
+
+  /** The object whose lane is at `y`; undefined where none is. */
+  laneAt(y) {
+    return y > HEAD ? [...this.session.objects.keys()][Math.floor((y + this.scroller.scrollTop - HEAD) / LANE)] : undefined;
+  }
+
   onDown(event) {
     if (event.button !== 0) return;
+    const { session } = this;
+    const [x, y] = this.place(event),
+      id = this.laneAt(y);
     this.host.setPointerCapture(event.pointerId);
+    this.preview.hide();
+    if (id !== undefined) session.select(id);
+    const target = this.targetAt(x, y);
+    if (target) return session.jump(target.frame);
     this.handle = this.handleAt(event);
     this.from = event.clientX;
     this.dragging = true;
     if (this.handle === null) this.onDrag(event);
-    const y = event.clientY - this.scroller.getBoundingClientRect().top;
-    const id = [...this.session.objects.keys()][Math.floor((y + this.scroller.scrollTop - HEAD) / LANE)];
-    if (y > HEAD && id !== undefined) this.session.select(id);
   }
 
   onMove(event) {
-    if (this.dragging) this.onDrag(event);
-    else this.host.classList.toggle("handle", this.handleAt(event) !== null);
+    if (this.dragging) return this.onDrag(event);
+    const handle = this.handleAt(event) !== null;
+    const [x, y] = this.place(event);
+    const target = handle ? null : this.targetAt(x, y);
+    this.host.classList.toggle("handle", handle);
+    this.host.classList.toggle("target", Boolean(target));
+    if (event.pointerType !== "mouse") return;
+    const frame = target?.frame ?? Math.min(this.session.lastFrame, Math.max(0, Math.floor(this.shown.at(x))));
+    this.preview.show(frame, event.clientX, this.scroller.getBoundingClientRect().top, target?.words);
   }
 
   onDrag({ clientX }) {
     const { left } = this.host.getBoundingClientRect();
-    const edge = ((clientX - left) / this.width) * this.frames;
-    if (this.handle === null) return this.seek(Math.floor(edge));
+    const edge = this.shown.at(clientX - left);
+    if (this.handle === null) return this.session.jump(Math.floor(edge));
     if (Math.abs(clientX - this.from) < DRAG_PX) return;
     this.from = NaN; // from here on every move counts
-    this.seek(moveRange(this.session, this.handle, Math.round(edge)));
+    this.session.jump(moveRange(this.session, this.handle, Math.round(edge)));
+  }
+
+  /** What a press goes to exactly: a diamond, or the worst frame of an underlined stretch. */
+  targetAt(x, y) {
+    const { session, shown } = this;
+    const id = this.laneAt(y);
+    if (id === undefined) return null;
+    const away = (frame) => Math.abs(shown.x(frame + 0.5) - x);
+    const inLane = (y + this.scroller.scrollTop - HEAD) % LANE;
+    if (inLane >= LANE - 6) {
+      const at = Math.floor(shown.at(x));
+      const stretch = session.weakStretches(id).find(({ from, to }) => at >= from && at <= to);
+      if (stretch) return { frame: stretch.worst, words: "to check" };
+    }
+    const prompted = session.objects.get(id).prompted_frames.filter((frame) => away(frame) <= DIAMOND);
+    if (!prompted.length) return null;
+    const frame = prompted.reduce((best, other) => (away(other) < away(best) ? other : best));
+    return { frame, words: `${session.name(id)} clicked here` };
   }
 
   /** Which handle of the range is under the pointer: 0 the start, 1 the end; null for none. */
-  handleAt({ clientX, clientY, pointerType }) {
-    if (clientY - this.scroller.getBoundingClientRect().top > RULER) return null;
-    const { left } = this.host.getBoundingClientRect();
-    const reach = pointerType === "touch" ? HANDLE_TOUCH : HANDLE;
-    const [start, end] = this.handles().map((x) => Math.abs(clientX - left - x));
+  handleAt(event) {
+    const [x, y] = this.place(event);
+    if (y > RULER) return null;
+    const reach = event.pointerType === "touch" ? HANDLE_TOUCH : HANDLE;
+    const [start, end] = this.handles().map((at) => Math.abs(x - at));
     if (Math.min(start, end) > reach) return null;
     return start < end ? 0 : 1;
   }
@@ -273,10 +230,30 @@ export class Timeline {
     this.dragging = false;
   }
 
+  /** The wheel zooms, with Shift or sideways it moves along; over lanes that do not all fit it scrolls them. */
+  onWheel(event) {
+    const [x, y] = this.place(event);
+    const scrolls = y > HEAD && this.scroller.scrollHeight > this.scroller.clientHeight + 1 && !event.ctrlKey;
+    const along = event.shiftKey ? event.deltaX || event.deltaY : event.deltaX;
+    if (scrolls && !along) return;
+    event.preventDefault();
+    if (along) this.shown.pan(along);
+    else this.shown.zoom(Math.exp(Math.max(-120, Math.min(120, event.deltaY)) * 0.0025), x);
+    this.rewindow();
+  }
+
+  /** Show fewer frames (1) or more (-1), around the playhead. */
+  zoomStep(direction) {
+    const x = Math.min(this.shown.width, Math.max(0, this.shown.x(this.session.frame + 0.5)));
+    this.shown.zoom(ZOOM_STEP ** -direction, x);
+    this.rewindow();
+  }
+
   close() {
     this.closing.abort();
     this.resizing.disconnect();
     this.thumbs.close();
+    this.preview.hide();
     this.names.replaceChildren();
   }
 }
@@ -288,11 +265,4 @@ function token(element, name) {
   const found = getComputedStyle(element).color;
   element.style.color = before;
   return found;
-}
-
-/** Seconds as m:ss, with tenths where `fine`. */
-export function clock(seconds, fine = false) {
-  const whole = Math.floor(seconds / 60),
-    rest = seconds - whole * 60;
-  return `${whole}:${fine ? rest.toFixed(1).padStart(4, "0") : String(Math.floor(rest)).padStart(2, "0")}`;
 }

@@ -1,26 +1,31 @@
 // Carrying objects through the clip: whole, forward, back or a range; progress while it runs, and cancelling.
 
 import { post } from "./api.js";
-import { announce, count, notify } from "./say.js";
+import { byId } from "./dom.js";
+import { announce, count, failed, notify } from "./say.js";
 
 const NOTHING = { done: 0, seconds: 0 };
-const byId = (id) => document.getElementById(id);
 
 /** Starts and shows propagations of a session. */
 export class Tracking {
-  constructor(session, failed) {
+  /** @param {import("./session.js").Session} session */
+  constructor(session) {
     this.session = session;
-    this.failed = failed;
     this.legs = []; // propagations that are still to come after the one that runs
     this.before = NOTHING; // of those that are over
     this.origin = null; // the frame that tracking was started on, to which the page returns
     this.note = byId("track-note");
+  }
+
+  start() {
+    const { session } = this;
     byId("follow").checked = true;
     byId("track-selected").checked = false;
     byId("track-selected").onchange = () => this.render();
-    session.on("job", (what) => this.onJob(what));
-    session.on("objects range selected", () => this.render());
-    session.on("tracked", (frame) => byId("follow").checked && session.seek(frame));
+    session.on(["job"], (what) => this.onJob(what));
+    session.on(["objects", "range", "selected"], () => this.render());
+    session.on(["tracked"], (frame) => byId("follow").checked && session.seek(frame));
+    session.on(["jump"], () => session.job && (byId("follow").checked = false));
     this.render();
   }
 
@@ -34,8 +39,8 @@ export class Tracking {
     return this.chosen.flatMap((object) => object.prompted_frames).sort((a, b) => a - b);
   }
 
-  /** Start: "all", "forward", "back" or "range". */
-  start(kind) {
+  /** Track "all", "forward", "back" or "range". */
+  track(kind) {
     const { session } = this;
     if (session.job) return;
     if (!this.promptedFrames.length) return notify("Click an object first; then it can be tracked.");
@@ -71,7 +76,7 @@ export class Tracking {
       this.session.applyJob(job);
     } catch (error) {
       this.legs = [];
-      this.failed(error);
+      failed(error);
     }
   }
 
@@ -82,7 +87,7 @@ export class Tracking {
     try {
       await post(`sessions/${this.session.id}/cancel`);
     } catch (error) {
-      this.failed(error);
+      failed(error);
     }
   }
 
@@ -112,7 +117,7 @@ export class Tracking {
     const rate = (done / Math.max(seconds, 0.001)).toFixed(1);
     if (what === "done") this.say(`${count(done, "frame")} in ${seconds.toFixed(1)} s, ${rate} a second.`);
     else if (what === "cancelled") this.say(`Cancelled after ${count(done, "frame")}; the masks are kept.`);
-    else if (what === "failed") this.failed(new Error(this.session.ended.error?.detail ?? "Tracking failed."));
+    else if (what === "failed") failed(new Error(this.session.ended.error?.detail ?? "Tracking failed."));
     else if (what === "lost") this.say("Tracking ended while the connection was lost; the frames that were done are kept.");
   }
 

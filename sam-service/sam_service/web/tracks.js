@@ -29,19 +29,35 @@ function badness(track, frame) {
 /** Whether a person should look at a frame. */
 export const isWeak = (track, frame) => badness(track, frame) !== undefined;
 
+/** A track's stretches of weak frames: their first, last and worst frame, and how bad that is. */
+export function weakStretches(track) {
+  const stretches = [];
+  for (let frame = 0; frame < track.score.length; frame++) {
+    if (!isWeak(track, frame)) continue;
+    const from = frame;
+    let worst = frame;
+    while (isWeak(track, frame + 1)) {
+      frame += 1;
+      if (badness(track, frame) < badness(track, worst)) worst = frame;
+    }
+    stretches.push({ from, to: frame, worst, badness: badness(track, worst) });
+  }
+  return stretches;
+}
+
+/** A track's stretches without a mask, as [first, last] frame; none of an object that is only clicked so far. */
+export function gaps(track, prompted, lastFrame) {
+  const masked = [...track.score.keys()].filter((frame) => track.score[frame] !== undefined);
+  if (masked.every((frame) => prompted.includes(frame))) return [];
+  return [-1, ...masked]
+    .map((frame, at) => [frame + 1, (masked[at] ?? lastFrame + 1) - 1])
+    .filter(([from, to]) => from <= to);
+}
+
 /** The worst frame of every stretch of weak frames, over all tracks, the worst of all first. */
 export function weakFrames(tracks) {
   const worst = new Map(); // frame -> its lowest score
-  for (const track of tracks) {
-    for (let frame = 0; frame < track.score.length; frame++) {
-      if (!isWeak(track, frame)) continue;
-      let lowest = frame;
-      while (isWeak(track, frame + 1)) {
-        frame += 1;
-        if (badness(track, frame) < badness(track, lowest)) lowest = frame;
-      }
-      worst.set(lowest, Math.min(badness(track, lowest), worst.get(lowest) ?? 1));
-    }
-  }
+  for (const stretch of tracks.flatMap(weakStretches))
+    worst.set(stretch.worst, Math.min(stretch.badness, worst.get(stretch.worst) ?? 1));
   return [...worst.entries()].sort(([a, low], [b, lower]) => low - lower || a - b).map(([frame]) => frame);
 }

@@ -17,6 +17,10 @@ const BY_CODE = {
   invalid_multipart: "The file did not arrive whole. Try again.",
   nothing_to_propagate: "Click an object first; then it can be tracked.",
   propagation_running: "Tracking is under way. Cancel it or wait for its end.",
+  object_locked: "This object is locked. Unlock it in its menu first.",
+  nothing_to_undo: "There is nothing to undo.",
+  nothing_to_redo: "There is nothing to redo.",
+  prompted_here: "This frame has a click, box or mask of the object. Clear the frame first.",
   source_gone: "The video file itself is gone from the server. Choose the frame size instead of the original size.",
 };
 const FIRST_CLICK = "Click the object first, or drag a box around it. A click that removes comes after that.";
