@@ -112,7 +112,7 @@ def test_a_prompt_is_undone_up_to_the_next_push(client: SamClient, recorded: tup
     with client.live(640, 360, image_size=128, keep_frames=8) as live:
         push_all(live, pictures[:3])
         live.refine(1, points=[[20, 20]], labels=[0], frame_idx="latest")
-        assert live.undo().step.kind == "refine"
+        assert live.undo()["step"]["kind"] == "refine"
         assert push_all(live, pictures[:4], start=3) == {3: masks[3]}
         with pytest.raises(ServiceProblem, match="nothing to undo"):
             live.undo()
