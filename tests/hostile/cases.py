@@ -344,6 +344,9 @@ PAGES = [
         f"/sessions/{target.session_id}/cancel", headers=_PAGE), (403,), "foreign_origin"),
     Case("page: delete", lambda target: target.client.http.delete(f"/sessions/{target.session_id}", headers=_PAGE),
          (403,), "foreign_origin"),
+    Case("page: a host name behind an address", lambda target: target.client.http.get("/sessions", headers={
+        "Host": "127.0.0.1:80@evil.example"}), (400,), "unknown_host"),
+    Case("page: a redirect to its host", lambda target: target.client.http.get("/sessions/"), (404,)),
     Case("page: a name that leads here", lambda target: target.client.http.post("/propagate", json={}, headers={
         "Host": "evil.example"}), (400,), "unknown_host"),
 ]
