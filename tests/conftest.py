@@ -9,11 +9,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sam_service.core.threads import apply_threads
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # workers side by side share the cores
 apply_threads()  # before torch is imported
+hypothesis.settings.register_profile("suite", deadline=None)  # no test depends on how busy the machine is
+hypothesis.settings.load_profile("suite")
 
 from sam_service.client import SamClient, VideoSession  # noqa: E402
 from sam_service.demo_clip import render_clip  # noqa: E402

@@ -23,6 +23,8 @@ STALLED_S = 5.0
 """A client that reads nothing for so long may lose its connection where others need it."""
 UNREAD_S = 60.0
 """A client that reads nothing for so long loses its connection."""
+SLOW_S, SLOW_BYTES_PER_S = 15.0, 64 << 10
+"""A client whose body comes slower than so, after so many seconds, may lose its connection where others need it."""
 MAX_LINES = 256
 """Lines of a head, for each of which a parser needs its time."""
 MAX_SMALL_CHUNKS, SMALL_BYTES = 2048, 16
@@ -34,12 +36,14 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 class Gate:
     """Keeps the number of connections at `limit`. A new one takes the place of the one that has waited longest for a request,
-    then of one whose client does not read its answer; where all are at work, the new one is refused."""
+    then of one whose client does not read its answer, then of the one whose body comes slowest; where all are at work, the new
+    one is refused."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.waiting: dict[Connection, None] = {}  # oldest first
         self.stalled: dict[Connection, float] = {}  # since when, on the loop's clock
+        self.sending: dict[Connection, float] = {}  # a body; since when
 
     def let_in(self, open_connections: set[Any], now: float) -> bool:
         """Make room for the newest of `open_connections`. False where there is none to be had."""
@@ -47,6 +51,7 @@ class Gate:
             victim = next(iter(self.waiting), None)
             if victim is None:
                 victim = next((one for one, since in self.stalled.items() if now - since > STALLED_S), None)
+            victim = victim or self._slowest(now)
             if victim is not None:
                 victim.hang_up()
             elif (closing := next((one for one in open_connections if getattr(one, "close_sent", False)), None)) is not None:
@@ -60,6 +65,14 @@ class Gate:
         """Forget a connection."""
         self.waiting.pop(connection, None)
         self.stalled.pop(connection, None)
+        self.sending.pop(connection, None)
+
+    def _slowest(self, now: float) -> Connection | None:
+        """The client whose body comes slowest, where that is too slow. Those that wait for the service are none."""
+        rates = {one: one.body_bytes / (now - since) for one, since in self.sending.items()
+                 if now - since > SLOW_S and not one.flow.read_paused}
+        slowest = min(rates, key=rates.__getitem__, default=None)
+        return slowest if slowest is not None and rates[slowest] < SLOW_BYTES_PER_S else None
 
 
 class _Reader(h11.Connection):
@@ -117,6 +130,7 @@ class Connection(H11Protocol):
         self._refused: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+        self.body_bytes = 0  # of the body that is coming
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first request, or refuse the client where there is no room."""
@@ -130,6 +144,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on, unless the client was refused."""
         if self._refused is None:
+            self.body_bytes += len(data)
             super().data_received(data)
 
     def handle_events(self) -> None:
@@ -137,6 +152,11 @@ class Connection(H11Protocol):
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
+        if self.conn.their_state is not h11.SEND_BODY:
+            self._gate.sending.pop(self, None)
+        elif self not in self._gate.sending:
+            self.body_bytes = 0
+            self._gate.sending[self] = self.loop.time()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""

@@ -32,7 +32,14 @@ def set_up(level: str, form: Literal["console", "json"]) -> None:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """A line for people; the request's id behind it, where there is one."""
+    """A line for people; the request's id behind it, where there is one. What a client says can neither begin a line nor move
+    the cursor: further lines of a message are indented, and control characters are written out."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without a traceback."""
+        shown = ("".join(one if one.isprintable() else ascii(one)[1:-1] for one in line) for line in record.message.split("\n"))
+        record.message = "\n    ".join(shown)
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""

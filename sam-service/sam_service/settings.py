@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     sam2_video_dir: Path | None = Field(None, description="folder that `video_path` may name files of; unset refuses paths")
     cors_origins: str = Field("", description="origins of pages that may call the service, with commas between; `*` for all")
     allowed_hosts: str = Field("", description="names in the Host header that are answered, with commas between; unset: any, "
-                                               "or this machine's own where it listens on loopback without a key")
+                                               "without a key this machine's own and those of local networks, on loopback "
+                                               "this machine's own")
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*/?$", description="prefix under which a proxy offers the "
                                                                                 "service, such as /sam")
     host: str = "127.0.0.1"

@@ -90,6 +90,14 @@ def test_metrics_want_the_key_unless_only_this_machine_can_ask() -> None:
             assert client.http.get("/models").status_code == 401
 
 
+def test_what_a_client_says_begins_no_line_of_the_log() -> None:
+    said = "GET /a\n2026-11-25 ERROR forged \x1b[2J\u202e\r\x00 failed"
+    record = logging.LogRecord("a", logging.ERROR, __file__, 1, "%s", (said,), None)
+    assert logs.ConsoleFormatter("%(levelname)s %(message)s").format(record) == (
+        "ERROR GET /a\n    2026-11-25 ERROR forged \\x1b[2J\\u202e\\r\\x00 failed")
+    assert "\n" not in logs.JsonFormatter().format(record)
+
+
 def test_json_lines_carry_the_ids_and_the_traceback() -> None:
     record = logging.LogRecord("a", logging.ERROR, __file__, 1, "failed: %s", ("x",), None)
     tokens = [logs.request_id.set("r1"), logs.session_id.set("s1")]

@@ -252,6 +252,11 @@ PROMPTS = [
     _prompt("a photograph as a mask", (422,), mask=to_base64(files.picture("JPEG"))),
     _prompt("half a JPEG as a mask", (422,), mask=to_base64(files.picture("JPEG")[:-300])),
     _prompt("JPEG of 65535 x 65535 by its header", (413,), mask=to_base64(files.picture("JPEG", claimed=65535))),
+    _prompt("PNG whose 160 x 120 pixels unpack to 256 MiB", (422,), mask=to_base64(files.png(160, 120, rows=1_667_000))),
+    _prompt("PNG of 100 000 chunks", (422,), mask=to_base64(files.png(160, 120, extra=[(b"abCd", b"")] * 100_000))),
+    _prompt("JPEG of 100 000 scans", (422,), mask=to_base64(files.scans(100_000))),
+    _prompt("JPEG of a million segments", (422,), mask=to_base64(
+        b"\xff\xd8" + b"\xff\xe5\0\x02" * 1_000_000 + files.picture("JPEG")[2:])),
     _prompt("text as a mask", (422,), mask="A" * 40_000),
     _prompt("RLE garbage as a mask", (422,), mask={"size": [1 << 40, -1], "counts": "\x7f" * 1000}),
     _prompt("not a number", (422,), points=[[float("nan"), 1]]),
@@ -339,6 +344,9 @@ PAGES = [
         f"/sessions/{target.session_id}/cancel", headers=_PAGE), (403,), "foreign_origin"),
     Case("page: delete", lambda target: target.client.http.delete(f"/sessions/{target.session_id}", headers=_PAGE),
          (403,), "foreign_origin"),
+    Case("page: a host name behind an address", lambda target: target.client.http.get("/sessions", headers={
+        "Host": "127.0.0.1:80@evil.example"}), (400,), "unknown_host"),
+    Case("page: a redirect to its host", lambda target: target.client.http.get("/sessions/"), (404,)),
     Case("page: a name that leads here", lambda target: target.client.http.post("/propagate", json={}, headers={
         "Host": "evil.example"}), (400,), "unknown_host"),
 ]

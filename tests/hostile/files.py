@@ -7,6 +7,7 @@ import random
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,11 +130,11 @@ def _ebml(identifier: int, data: bytes) -> bytes:
     return name + (0x10000000 | len(data)).to_bytes(4, "big") + data
 
 
-def png(width: int, height: int, *, rows: int | None = None) -> bytes:
-    """An 8-bit grey PNG of zeros; `rows` of them are in it, all by default."""
+def png(width: int, height: int, *, rows: int | None = None, extra: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """An 8-bit grey PNG of zeros; `rows` of them are in it, all by default. extra: chunks before them, by name."""
     zeros = zlib.compressobj(9)
     body = b"".join(zeros.compress(bytes(width + 1)) for _ in range(height if rows is None else rows)) + zeros.flush()
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", body), (b"IEND", b""))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), *extra, (b"IDAT", body), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
 
@@ -149,6 +150,16 @@ def picture(form: str, *, labels: bool = False, claimed: int | None = None) -> b
         at = data.index(b"\xff\xc0") + 5
         data[at:at + 4] = claimed.to_bytes(2, "big") * 2
     return bytes(data)
+
+
+def scans(count: int) -> bytes:
+    """A grey JPEG of 160 x 120 with `count` more scans that change nothing: 13 bytes each, and a pass over the picture."""
+    buffer = io.BytesIO()
+    Image.new("L", (160, 120), 255).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    table = b"\xff\xc4" + struct.pack(">H", 20) + b"\x10\x01" + bytes(15) + b"\xe0"  # one code: so many blocks end here
+    scan = b"\xff\xda" + struct.pack(">H", 8) + bytes([1, 1, 0, 1, 63, 0]) + b"\x7f\xff\x00"
+    return data[:-2] + table + scan * count + data[-2:]
 
 
 def archive(path: Path, members: dict[str, bytes]) -> bytes:

@@ -9,6 +9,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -255,6 +256,41 @@ def test_what_cannot_be_accepted_is_logged_once_a_second(caplog: pytest.LogCaptu
         loop.now += 0.001
     assert [record.getMessage() for record in caplog.records] == [
         "a connection could not be accepted: [Errno 24] Too many open files"]
+
+
+def test_a_slow_body_gives_way(monkeypatch: pytest.MonkeyPatch, small: str) -> None:
+    assert (connections.SLOW_S, connections.SLOW_BYTES_PER_S) == (15.0, 64 << 10)
+    monkeypatch.setattr(connections, "SLOW_S", 0.0)
+    half = request("POST /initialize", {"Content-Type": "application/json", "Content-Length": "100"}, b"{")
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connect(small)) for _ in range(8)]
+        for one in slow:
+            one.sendall(half)
+        for _ in range(3):
+            assert httpx.get(f"{small}/health", timeout=20).status_code == 200
+        assert sum(is_open(one) for one in slow) >= 5  # one for each new client, the others go on
+
+
+def test_only_a_body_that_is_slow_gives_way() -> None:
+    class One:
+        def __init__(self, body_bytes: int, paused: bool = False) -> None:
+            self.body_bytes, self.flow = body_bytes, SimpleNamespace(read_paused=paused)
+
+        def hang_up(self) -> None:
+            connected.discard(self)
+            gate.leave(self)  # type: ignore[arg-type]
+
+    gate = Gate(4)
+    fast, slow, slower, waiting, new = One(10 << 20), One(9000), One(5000), One(0, paused=True), One(0)
+    connected: set[object] = {fast, slow, slower, waiting, new}
+    for one in (fast, slow, slower, waiting):
+        gate.sending[one] = 10.0  # type: ignore[index]
+    assert not gate.let_in(connected, now=24.0)
+    assert gate.let_in(connected, now=30.0)
+    assert connected == {fast, slow, waiting, new}
+    gate.limit = 2
+    assert not gate.let_in(connected, now=30.0)
+    assert connected == {fast, waiting, new}
 
 
 def test_a_client_that_reads_nothing_goes_before_the_newest_is_refused() -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from sam_service.errors import InvalidInput, TooLarge
 from sam_service.masks.given import meaning, read_mask
+from sam_service.masks.jpeg import plain_jpeg
 
+from tests.hostile.files import scans
 from tests.support import iou
 
 HEIGHT, WIDTH = 180, 320
@@ -138,3 +140,21 @@ def test_nothing_and_everything() -> None:
         assert not meaning(np.zeros(shape, np.uint8)).any()
         assert meaning(np.full(shape, 255, np.uint8)).all()
         assert meaning(np.ones(shape, np.uint16)).all()
+
+
+def test_a_jpeg_is_taken_with_its_comments_and_profiles() -> None:
+    image = Image.fromarray(DISC.astype(np.uint8) * 255)
+    given = encoded(image, "JPEG", quality=95, progressive=True, comment=b"c" * 1000, icc_profile=b"p" * 100_000)
+    assert iou(read_mask(given, WIDTH, HEIGHT), DISC) > 0.99
+    assert len(plain_jpeg(given)) < len(given) - 100_000
+
+
+def test_a_jpeg_of_many_scans_or_segments_is_refused() -> None:
+    assert read_mask(scans(10), 160, 120).all()
+    with pytest.raises(InvalidInput, match="64 scans"):
+        read_mask(scans(100), 160, 120)
+    with pytest.raises(InvalidInput, match="1000 segments"):
+        read_mask(scans(0)[:2] + b"\xff\xe5\0\x02" * 1000 + scans(0)[2:], 160, 120)
+    for damaged in (b"\xff\xd8\xff", b"\xff\xd8\xff\xff", b"\xff\xd8\xff\xe0\0\0", b"\xff\xd8\xff\xe0\xff\xff"):
+        with pytest.raises(InvalidInput):
+            read_mask(damaged, 160, 120)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from sam_service.errors import InvalidInput, TooLarge
-from sam_service.masks.png import decode_png, encode_png, from_base64, to_base64
+from sam_service.masks.png import decode_png, encode_png, from_base64, plain_png, to_base64
 
 MASK = np.zeros((7, 9), np.bool_)
 MASK[2:5, 3:8] = True
@@ -133,3 +133,37 @@ def test_base64_has_a_limit() -> None:
     for size in (101, 10_000):
         with pytest.raises(TooLarge):
             from_base64(base64.b64encode(bytes(size)).decode(), max_bytes=100)
+
+
+def by_hand(pixels: bytes, *between: bytes, interlaced: bool = False) -> bytes:
+    """A grey PNG of MASK's size."""
+    header = struct.pack(">IIBBBBB", 9, 7, 8, 0, 0, 0, interlaced)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(between) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(
+        b"IEND", b"")
+
+
+ROWS = b"".join(b"\0" + row.tobytes() for row in MASK)
+
+
+def test_only_the_picture_reaches_the_decoder() -> None:
+    bomb = zlib.compress(b"a" * (1 << 20))
+    given = by_hand(ROWS, chunk(b"zTXt", b"k\0\0" + bomb), chunk(b"iCCP", b"x\0\0" + bomb), chunk(b"acTL", bytes(8)))
+    assert plain_png(given) == by_hand(ROWS)
+    assert np.array_equal(decode_png(given), MASK)
+
+
+@pytest.mark.parametrize("pixels", [ROWS + b"\0", ROWS + bytes(100 << 20), ROWS[:-1], b""])
+def test_more_or_fewer_pixels_than_the_header_says(pixels: bytes) -> None:
+    with pytest.raises(InvalidInput, match="damaged"):
+        decode_png(by_hand(pixels))
+
+
+def test_an_interlaced_mask() -> None:
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = b"".join(b"\0" + row.tobytes() for left, top, right, down in passes for row in MASK[top::down, left::right])
+    assert np.array_equal(decode_png(by_hand(rows, interlaced=True)), MASK)
+
+
+def test_a_mask_of_very_many_chunks_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="chunks"):
+        decode_png(by_hand(ROWS, chunk(b"abCd", b"") * 10_000))

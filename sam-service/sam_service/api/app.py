@@ -103,7 +103,7 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
 
     stopping, telemetry = asyncio.Event(), Telemetry()
     app = FastAPI(title="sam-service", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None,
-                  redoc_url=None, responses=problems.documented(400, 403, 408, 413, 431, 500))
+                  redoc_url=None, redirect_slashes=False, responses=problems.documented(400, 403, 408, 413, 431, 500))
     app.add_middleware(BodyLimit, rules=BODIES, stopping=stopping)
     problems.install(app)
     open_here = {"/metrics"} if guards.is_loopback(settings.host) else set()

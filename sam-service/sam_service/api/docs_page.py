@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 from sam_service.api.studio import MEDIA_TYPES, Asset, answer, etag_of
 from sam_service.errors import NotFound
@@ -47,6 +47,12 @@ _START = """SwaggerUIBundle({
 async def page(request: Request) -> Response:
     """The page itself."""
     return answer(request, assets()[""], POLICY)
+
+
+@router.api_route("/docs/", methods=["GET", "HEAD"])
+async def page_with_slash() -> Response:
+    """The page's files are found beside `/docs`."""
+    return RedirectResponse("../docs")
 
 
 @router.api_route("/docs/{name}", methods=["GET", "HEAD"])

@@ -7,6 +7,8 @@ import asyncio
 import ipaddress
 import logging
 import re
+import socket
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -32,7 +34,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_OWN_NAMES = frozenset({"localhost"})
+_HOST = re.compile(r"(?:\[([0-9a-f:.%]+)\]|([^\[\]:@]+))(?::[0-9]{0,5})?")
+_LOCAL_ENDINGS = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 
 def install(app: FastAPI, settings: Settings, open_paths: frozenset[str]) -> None:
@@ -42,25 +45,45 @@ def install(app: FastAPI, settings: Settings, open_paths: frozenset[str]) -> Non
     if settings.sam2_api_key is not None:
         app.add_middleware(KeyGuard, key=settings.sam2_api_key, open_paths=open_paths)
     app.add_middleware(OriginGuard, allowed=origins)
-    app.add_middleware(Guard, hosts=_hosts(settings), open_to_pages=bool(origins),
+    app.add_middleware(Guard, hosts=Hosts.of(settings), open_to_pages=bool(origins),
                        prefix=settings.root_path.rstrip("/"))
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=sorted(origins), allow_methods=["*"], allow_headers=["*"], max_age=600,
                            expose_headers=["Location", "Retry-After", "Content-Disposition", SESSION_HEADER])
 
 
-def _hosts(settings: Settings) -> frozenset[str] | None:
-    """The host names that are answered; None for any.
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Which host names are answered, besides addresses: `names` (None for any) and, with `local`, those that the public name
+    system cannot give away: without a dot, or with an ending for local networks.
 
-    A service without a key that listens on this machine alone answers to this machine's names alone: otherwise any page could
-    let its own name lead here and call the service from the user's browser.
+    Without a key any page could otherwise let its own name lead here and call the service from the user's browser.
     """
-    if settings.allowed_hosts:
-        names = frozenset(_listed(settings.allowed_hosts))
-        return None if "*" in names else names
-    if settings.sam2_api_key is None and is_loopback(settings.host):
-        return _OWN_NAMES
-    return None
+
+    names: frozenset[str] | None
+    local: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Hosts:
+        """What the settings say."""
+        if settings.allowed_hosts:
+            names = frozenset(_listed(settings.allowed_hosts))
+            return cls(None if "*" in names else names)
+        if settings.sam2_api_key is not None:
+            return cls(None)
+        if is_loopback(settings.host):
+            return cls(frozenset({"localhost"}))
+        return cls(frozenset({socket.gethostname().lower()}), local=True)
+
+    def answer_to(self, header: str) -> bool:
+        """Whether a request with this Host header is for this service."""
+        if self.names is None:
+            return True
+        found = _HOST.fullmatch(header.lower())
+        if found is None:
+            return False
+        name = found[1] or found[2]
+        return name in self.names or _is_address(name) or (self.local and ("." not in name or name.endswith(_LOCAL_ENDINGS)))
 
 
 def _listed(text: str) -> list[str]:
@@ -90,7 +113,7 @@ class Guard:
     prefix: of the paths at a proxy, which may leave it on or take it off.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, open_to_pages: bool, prefix: str) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts, open_to_pages: bool, prefix: str) -> None:
         self._app = app
         self._hosts = hosts
         self._prefix = prefix
@@ -134,7 +157,7 @@ class Guard:
         except Exception:
             if started or web_socket:
                 raise
-            logger.exception("%s %s failed", scope["method"], scope["path"].encode("ascii", "backslashreplace").decode())
+            logger.exception("%s %s failed", scope["method"], scope["path"])
             answer = respond(internal_error())
             answer.headers["Connection"] = "close"
             await answer(scope, exchange.receive, exchange.send)
@@ -142,18 +165,12 @@ class Guard:
     def _refusal(self, scope: Scope, session_id: str | None) -> ServiceError | None:
         if _head_bytes(scope) > MAX_HEAD_BYTES:
             return head_too_large()
-        if not self._answers(scope):
-            return ClientError("this service does not answer to that Host (ALLOWED_HOSTS)", field="host", code="unknown_host")
+        if not self._hosts.answer_to(Headers(scope=scope).get("host", "")):
+            return ClientError("this service does not answer to that Host; list it in ALLOWED_HOSTS", field="host",
+                               code="unknown_host")
         if session_id is not None and not _SESSION_ID.fullmatch(session_id):
             return InvalidInput(f"{SESSION_HEADER} has 1 to 128 printable ASCII characters and no space", field=SESSION_HEADER)
         return None
-
-    def _answers(self, scope: Scope) -> bool:
-        if self._hosts is None:
-            return True
-        host = Headers(scope=scope).get("host", "").lower()
-        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-        return name in self._hosts or _is_address(name)
 
 
 def head_too_large() -> HeadTooLarge:

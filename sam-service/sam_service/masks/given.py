@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sam_service.errors import InvalidInput, TooLarge
+from sam_service.masks.jpeg import plain_jpeg
 from sam_service.masks.png import png_size, read_png
 
 Picture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -39,6 +40,7 @@ def read_mask(data: bytes, width: int, height: int) -> npt.NDArray[np.bool_]:
         TooLarge: (field `mask`) more pixels than the frame has; nothing is decompressed then.
     """
     is_jpeg = data.startswith(_JPEG)
+    data = plain_jpeg(data) if is_jpeg else data
     found = _jpeg_size(data) if is_jpeg else png_size(data)
     if found != (width, height):
         kind = TooLarge if found[0] * found[1] > width * height else InvalidInput

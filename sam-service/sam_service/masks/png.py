@@ -29,6 +29,13 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNK_OVERHEAD = 12  # length, type and checksum, four bytes each
 _MAX_PIXELS = 8192 * 8192
 _MAX_BYTES = 16 * 1024 * 1024
+_MAX_CHUNKS = 10_000
+_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""The chunks that make the picture. Others may unpack to megabytes each, and the decoder would do it."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_WHOLE = ((0, 0, 1, 1),)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""The passes of a picture: first column, first row, and the steps to the next ones."""
 
 
 def encode_png(mask: npt.NDArray[np.bool_]) -> bytes:
@@ -68,9 +75,8 @@ def read_png(data: bytes) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     Raises InvalidInput (field `mask`) where it is damaged or cut off.
     """
     width, height = png_size(data)
-    _check_chunks(data)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(plain_png(data), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None or image.shape[:2] != (height, width):
@@ -88,13 +94,18 @@ def png_size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _check_chunks(data: bytes) -> None:
-    """Raise `InvalidInput` unless every chunk is whole and the last one is IEND.
+def plain_png(data: bytes) -> bytes:
+    """The same picture without texts, profiles and animation. Raises InvalidInput (field `mask`) unless every chunk is whole,
+    the last one is IEND, and the pixels unpack to as many bytes as the picture has.
 
-    The decoder paints what it has of a damaged file and says nothing, so this looks first.
+    The decoder paints what it has of a damaged file and says nothing, and unpacks what is too much to its end; so this looks
+    first.
     """
     position = len(_SIGNATURE)
-    while position + _CHUNK_OVERHEAD <= len(data):
+    kept, pixels = [_SIGNATURE], bytearray()
+    for _ in range(_MAX_CHUNKS):
+        if position + _CHUNK_OVERHEAD > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + _CHUNK_OVERHEAD + length
         if end > len(data):
@@ -102,10 +113,33 @@ def _check_chunks(data: bytes) -> None:
         (checksum,) = struct.unpack_from(">I", data, end - 4)
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
             break
+        if kind in _PICTURE:
+            kept.append(data[position:end])
+        if kind == b"IDAT":
+            pixels += data[position + 8 : end - 4]
         if kind == b"IEND":
-            return
+            _check_pixels(pixels, data[16:29])
+            return b"".join(kept)
         position = end
+    else:
+        raise InvalidInput(f"the mask PNG has more than {_MAX_CHUNKS} chunks", field="mask")
     raise InvalidInput("the mask PNG is damaged or cut off", field="mask")
+
+
+def _check_pixels(packed: bytearray, header: bytes) -> None:
+    """Raise InvalidInput unless the packed pixels are those of a picture with this header, unpacking no more than that."""
+    width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS.get(colours, 0)
+    expected = 0
+    for left, top, right, down in _ADAM7 if interlaced else _WHOLE:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        expected += rows * (1 + (columns * bits + 7) // 8) if columns > 0 and rows > 0 else 0
+    try:
+        unpacked = zlib.decompressobj().decompress(packed, expected + 1)
+    except zlib.error:
+        unpacked = b""
+    if len(unpacked) != expected:
+        raise InvalidInput("the mask PNG is damaged or cut off", field="mask")
 
 
 def to_base64(data: bytes) -> str:

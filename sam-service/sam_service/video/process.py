@@ -92,13 +92,12 @@ class DecodingProcess:
         with contextlib.suppress(OSError):  # as above
             self._started.channel.send(EXTRACT, asdict(job))
         stored = job.stored
-        raw_bytes = job.width * job.height * 3 if job.raw else None
         while True:
             kind, body = self._receive(FRAME, END)
             if kind == END:
                 self.truncated, self.missing_frames, self.fps, self.size_changed = self._understood(_end, body)
                 return
-            frame = self._understood(functools.partial(unpack_frame, raw_bytes=raw_bytes), body)
+            frame = self._understood(functools.partial(unpack_frame, width=job.width, height=job.height, raw=job.raw), body)
             stored += 1
             if job.max_frames is not None and stored > job.max_frames:
                 raise self._nonsense()

@@ -21,6 +21,7 @@ INFO, FRAME, ALIVE, END, ERROR = b"I", b"F", b"A", b"E", b"X"
 _HEADER = Struct("<cI")
 _FRAME = Struct("<dq")
 _MAX_BODY = 256 << 20
+_MAX_SEGMENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,27 @@ class Channel:
         self._socket.close()
 
 
-def unpack_frame(body: bytes, raw_bytes: int | None = None) -> EncodedFrame:
-    """Return the frame in a message: a JPEG, or `raw_bytes` bytes of plain RGB. Raises ValueError for one that cannot be."""
-    size = len(body) - _FRAME.size
-    if raw_bytes is None and (size <= 2 or body[_FRAME.size : _FRAME.size + 2] != b"\xff\xd8"):
-        raise ValueError("not a JPEG")
-    if raw_bytes is not None and size != raw_bytes:
-        raise ValueError(f"{size} bytes instead of {raw_bytes}")
+def unpack_frame(body: bytes, width: int, height: int, *, raw: bool = False) -> EncodedFrame:
+    """Return the frame in a message, of `width` x `height` pixels: a JPEG, or plain RGB. Raises ValueError for one that cannot
+    be: the service decodes it later, and one of another size or of many scans would take memory and time without end."""
+    picture = memoryview(body)[_FRAME.size :]
+    if raw and len(picture) != width * height * 3:
+        raise ValueError(f"{len(picture)} bytes for {width} x {height} pixels")
+    if not raw and _jpeg_size(bytes(picture)) != (width, height):
+        raise ValueError(f"not a JPEG of {width} x {height} pixels")
     timestamp_s, source_index = _FRAME.unpack_from(body)
     if not math.isfinite(timestamp_s) or source_index < 0:
         raise ValueError(f"frame {source_index} at {timestamp_s} s")
     return EncodedFrame(timestamp_s, source_index, body[_FRAME.size :])
+
+
+def _jpeg_size(picture: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG as the decoding process writes them: baseline, in one scan. Raises ValueError for another."""
+    at, size = 2, (0, 0)
+    for _ in range(_MAX_SEGMENTS):
+        if picture[at : at + 2] == b"\xff\xda" and picture.count(b"\xff\xda", at) == 1:
+            return size
+        if picture[at : at + 2] == b"\xff\xc0" and len(picture) >= at + 9:
+            size = int.from_bytes(picture[at + 7 : at + 9], "big"), int.from_bytes(picture[at + 5 : at + 7], "big")
+        at += 2 + int.from_bytes(picture[at + 2 : at + 4], "big")
+    raise ValueError("not a baseline JPEG in one scan")
