@@ -32,7 +32,8 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.
 
 def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv420p", times: Sequence[Fraction] | None = None,
           size: tuple[int, int] = (WIDTH, HEIGHT), aspect: Fraction | None = None, frames: int = FRAMES, rate: int = 25,
-          interlaced: bool = False, options: dict[str, str] | None = None, container: dict[str, str] | None = None,
+          interlaced: bool = False, ticks: int = 10_000, options: dict[str, str] | None = None,
+          container: dict[str, str] | None = None,
           prepare: Callable[[VideoStream], None] | None = None, tag: Callable[[VideoFrame], None] | None = None) -> None:
     """Encode the pictures. times: seconds of each; evenly spaced if absent."""
     with av.open(str(path), "w", format=form, container_options=container or {}) as target:
@@ -43,7 +44,7 @@ def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         if times is not None:
-            stream.codec_context.time_base = Fraction(1, 10_000)
+            stream.codec_context.time_base = Fraction(1, ticks)
         if prepare is not None:
             prepare(stream)
         for index in range(frames):
@@ -53,7 +54,7 @@ def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv
             frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = index, Fraction(1, rate)
             if times is not None:
-                frame.pts, frame.time_base = round(times[index] * 10_000), Fraction(1, 10_000)
+                frame.pts, frame.time_base = round(times[index] * ticks), Fraction(1, ticks)
             if tag is not None:
                 tag(frame)
             target.mux(stream.encode(frame))
@@ -109,6 +110,7 @@ def hdr(path: Path, transfer: int, name: str) -> None:
 
 
 MILLISECONDS = [Fraction(at, 1000) for at in (0, 45, 117, 161, 210, 277, 327, 397, 444, 516, 560, 611)]
+PAUSES = (0, 1, 2, 6, 7, 11)  # an AVI has empty pictures in between
 X264 = {"preset": "ultrafast", "qp": "18"}
 CLIPS: dict[str, Callable[[Path], None]] = {
     "plain.mp4": lambda path: write(path, "libx264", options=X264),
@@ -145,6 +147,8 @@ CLIPS: dict[str, Callable[[Path], None]] = {
     "raw.y4m": lambda path: write(path, "wrapped_avframe", form="yuv4mpegpipe"),
     "anim.png": lambda path: write(path, "apng", form="apng", pixels="rgb24"),
     "decoding_order.avi": lambda path: write(path, "libx264", options={"qp": "18", "bf": "3", "x264-params": "b-adapt=0"}),
+    "pauses.avi": lambda path: write(path, "mjpeg", pixels="yuvj420p", frames=6, ticks=25,
+                                     times=[Fraction(at, 25) for at in PAUSES]),
     "encrypted.mp4": lambda path: write(path, "libx264", options=X264, container={
         "encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "0" * 32}),
     "narrow.ts": lambda path: write(path, "mpeg2video", aspect=Fraction(1), options={"b": "5M"}),

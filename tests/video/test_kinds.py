@@ -21,6 +21,7 @@ from sam_service.video.probe import probe
 from tests import clips
 from tests.video.conftest import Decoded, decoded, quarters
 
+PAUSES = (0, 1, 2, 6, 7, 11)  # of `pauses.avi`: which of its pictures are not empty
 SAME_PICTURES = ["av1.mp4", "av1_10.mkv", "wmv.wmv", "png.avi", "raw.avi", "huffyuv.avi", "animation.mov", "raw.h264",
                  "raw.hevc", "anim.gif", "anim.png", "cinepak.avi", "jpeg2000.mov", "cineform.mov", "r210.mov", "mpeg2.mxf",
                  "raw.y4m", "decoding_order.avi", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts", "interlaced_h264.mp4",
@@ -119,6 +120,12 @@ def test_one_luminance_is_one_grey_in_both_kinds_of_hdr() -> None:
                  for transfer, signal in ((PQ, pq), (HLG, hlg))]
         assert np.abs(greys[0].astype(int) - greys[1]).max() <= 4
         assert np.ptp(greys[1]) <= 1
+
+
+def test_empty_pictures_of_an_avi_are_no_missing_ones(made: Path) -> None:
+    clip = decoded(made / "pauses.avi")
+    assert clip.times_s == pytest.approx([at / 25 for at in PAUSES], abs=0.001)
+    assert (clip.info.num_frames, clip.process.missing_frames) == (len(PAUSES), 0)
 
 
 def test_an_encrypted_video_is_refused(made: Path) -> None:
