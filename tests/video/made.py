@@ -98,6 +98,25 @@ def cover_only(path: Path) -> None:
         target.mux(sound.encode(None))
 
 
+def telecined(path: Path) -> None:
+    """Film of 24 frames a second in a stream of 30: every second picture shows a field of its own twice (3:2 by flags)."""
+    write(path, "mpeg2video", form="mpeg2video", options={"b": "5M", "bf": "0"})
+    data, at, pictures = bytearray(path.read_bytes()), 0, 0
+    while (at := data.find(b"\0\0\1", at)) >= 0:
+        kind, extension = data[at + 3], data[at + 4] >> 4
+        if kind == 0xB3:
+            data[at + 7] = data[at + 7] & 0xF0 | 4  # 30000/1001 frames a second
+        elif kind == 0xB5 and extension == 1:
+            data[at + 5] &= ~0x08  # a sequence that may have fields
+        elif kind == 0xB5 and extension == 8:
+            top_first, repeated = ((1, 1), (0, 0), (0, 1), (1, 0))[pictures % 4]
+            data[at + 7] = data[at + 7] & 0x7D | top_first << 7 | repeated << 1
+            data[at + 8] |= 0x80  # the picture itself is progressive
+            pictures += 1
+        at += 3
+    path.write_bytes(data)
+
+
 def hdr(path: Path, transfer: int, name: str) -> None:
     """A clip in BT.2020 with a transfer function, by its number and x265's name of it."""
 
@@ -139,6 +158,8 @@ CLIPS: dict[str, Callable[[Path], None]] = {
     "raw.hevc": lambda path: write(path, "libx265", form="hevc", options={
         "preset": "ultrafast", "x265-params": "log-level=none"}),
     "anim.gif": lambda path: write(path, "gif", pixels="rgb8"),
+    "av1.webm": lambda path: write(path, "libsvtav1", frames=3, options={"preset": "12", "crf": "20"}),
+    "telecined.m2v": telecined,
     "cinepak.avi": lambda path: write(path, "cinepak", pixels="rgb24", frames=3),
     "jpeg2000.mov": lambda path: write(path, "jpeg2000", options={"b": "20M"}),
     "cineform.mov": lambda path: write(path, "cfhd", pixels="yuv422p10le"),
