@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +62,29 @@ def test_the_api_guide(folder: Path, address: str) -> None:
     done = run(["bash", "-c", PRELUDE + script.replace(DEFAULT_URL, address)], folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     assert {path.name for path in folder.iterdir()} >= {"frame.jpg", "thumbnail.jpg", "mask.png", "events.txt"}
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("curl", "bash", "unzip"))), reason="needs curl, bash and unzip")
+def test_the_commands_of_exports(folder: Path, address: str) -> None:
+    """Their tools as well: unzip, pycocotools and Label Studio's converter; its line is left out where it is not installed."""
+    with SamClient(address) as client, client.open_video_on_server("clip.mp4", max_frames=3) as video:
+        video.add_object(points=[[150, 200]], name="ball")
+        list(video.propagate())
+        script = "".join(blocks("docs/exports.md", "sh"))
+        assert "label-studio-converter import" in script
+        if shutil.which("label-studio-converter") is None:
+            script = "".join(line for line in script.splitlines(keepends=True) if not line.startswith("label-studio-converter"))
+        done = run(["bash", "-c", f"{PRELUDE}S={address} ID={video.session_id}\n{script}"], folder)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    archives = {name: set(zipfile.ZipFile(folder / f"{name}.zip").namelist()) for name in (
+        "masks", "davis", "yolo", "labelme", "cutout")}
+    assert archives["masks"] == {"index.json", *(f"masks/ball/{frame:05d}.png" for frame in range(3))}
+    assert {"Annotations/clip/00002.png", "JPEGImages/clip/00002.jpg"} <= archives["davis"]
+    assert {"labels/00002.txt", "images/00002.jpg"} <= archives["yolo"]
+    assert {"clip/00002.json", "clip/00002.jpg"} <= archives["labelme"]
+    assert len(archives["cutout"]) >= 3
+    assert {(folder / name).read_bytes()[:4] for name in ("overlay.webm", "cutout.webm")} == {b"\x1a\x45\xdf\xa3"}
+    assert len(json.loads((folder / "annotations.json").read_bytes())["annotations"]) == 3
 
 
 def test_the_python_examples(folder: Path, address: str) -> None:

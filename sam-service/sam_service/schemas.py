@@ -110,6 +110,8 @@ class Initialized(BaseModel):
                                             "pictures were brought to square pixels", examples=[1.0])
     size_changed: bool = Field(description="whether some of the file's pictures have another size than the first and "
                                            "were brought to it; exact once extracted", examples=[False])
+    missing_frames: int = Field(description="pictures that the file's index lists and that could not be decoded: damage, or an "
+                                            "upload that broke off; exact once extracted", examples=[0])
     scale_factor: float = Field(description="width / original_width", examples=[0.3333])
     fps: float = Field(description="frames per second of the file on average; exact once extracted", examples=[29.97])
     truncated: bool = Field(description="whether a limit on frames cut the clip; exact once extracted", examples=[False])

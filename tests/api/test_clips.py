@@ -86,6 +86,23 @@ def test_several_parts_are_a_clip_in_natural_order(http: httpx.Client) -> None:
     assert session["fps"] == 12.5
 
 
+@pytest.mark.parametrize("suffix", ["bmp", "tiff", "webp"])
+def test_parts_of_other_kinds(http: httpx.Client, suffix: str) -> None:
+    parts = [("file", (f"{index}", cv2.imencode(f".{suffix}", clips.picture(index))[1].tobytes())) for index in range(3)]
+    answer = http.post("/initialize", files=parts)
+    assert answer.status_code == 201, answer.text
+    assert numbers(http, finished(http, answer.json())) == [0, 1, 2]
+
+
+def test_an_upload_that_broke_off_says_what_is_missing(http: httpx.Client, tmp_path: Path) -> None:
+    whole = clips.write_avi(tmp_path / "whole.avi", clips.jpeg_frames(24))
+    with clips.cut_off(whole, tmp_path / "cut.avi", 0.6).open("rb") as file:
+        session = finished(http, http.post("/initialize", files={"file": ("clip.avi", file)}).json())
+    assert 5 < session["num_frames"] < 24
+    assert session["missing_frames"] == 24 - session["num_frames"]
+    assert opened(http, "plain.mp4")["missing_frames"] == 0
+
+
 def test_an_uploaded_archive(http: httpx.Client, videos: Path) -> None:
     answer = http.post("/initialize", files={"file": ("frames.zip", (videos / "frames.zip").read_bytes())})
     assert answer.status_code == 201, answer.text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,15 +186,29 @@ def test_coco_polygons_are_whole_for_label_studio(tracked: VideoSession) -> None
         assert area == pytest.approx(annotation["area"], rel=0.02)
 
 
+CONVERTER = shutil.which("label-studio-converter")
+
+
+@pytest.mark.skipif(CONVERTER is None, reason="label-studio-converter is not installed; the reader above stands in")
 def test_label_studios_converter_reads_coco_polygons(tracked: VideoSession, tmp_path: Path) -> None:
-    converter = pytest.importorskip("label_studio_converter.imports.coco", reason="the reader above stands in")
-    document = parsed(export(tracked, format="coco", segmentation="polygon"))
-    (tmp_path / "coco.json").write_text(json.dumps(document))
-    converter.convert_coco_to_ls(str(tmp_path / "coco.json"), str(tmp_path / "tasks.json"))
+    """Its tasks show each object where it is: polygons in percent, painted again."""
+    assert CONVERTER is not None
+    (tmp_path / "coco.json").write_bytes(export(tracked, format="coco", segmentation="polygon").content)
+    subprocess.run([CONVERTER, "import", "coco", "-i", tmp_path / "coco.json", "-o", tmp_path / "tasks.json"], check=True,
+                   capture_output=True, timeout=120)
     tasks = json.loads((tmp_path / "tasks.json").read_text())
     assert len(tasks) == 10
-    found = [item for task in tasks for item in task["annotations"][0]["result"] if item["type"] == "polygonlabels"]
-    assert len(found) == len(document["annotations"])
+    document = parsed(export(tracked, format="coco", segmentation="polygon"))
+    for frame, task in enumerate(tasks):
+        assert task["data"]["image"].endswith(f"ball/{frame:05d}.jpg")
+        numbers = [item["track_id"] for item in document["annotations"] if item["image_id"] == frame + 1]
+        results = [item for item in task["annotations"][0]["result"] if item["type"] == "polygonlabels"]
+        assert len(results) == len(numbers)
+        for result, number in zip(results, numbers, strict=True):
+            points = np.array(result["value"]["points"]) / 100 * (result["original_width"], result["original_height"])
+            painted = np.zeros((360, 640), np.uint8)
+            cv2.fillPoly(painted, [np.round(points).astype(np.int32)], 1)
+            assert iou(painted > 0, stored(tracked, frame, number)) > 0.9
 
 
 @PYCOCOTOOLS

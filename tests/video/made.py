@@ -32,7 +32,8 @@ def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.
 
 def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv420p", times: Sequence[Fraction] | None = None,
           size: tuple[int, int] = (WIDTH, HEIGHT), aspect: Fraction | None = None, frames: int = FRAMES, rate: int = 25,
-          interlaced: bool = False, options: dict[str, str] | None = None, container: dict[str, str] | None = None,
+          interlaced: bool = False, ticks: int = 10_000, options: dict[str, str] | None = None,
+          container: dict[str, str] | None = None,
           prepare: Callable[[VideoStream], None] | None = None, tag: Callable[[VideoFrame], None] | None = None) -> None:
     """Encode the pictures. times: seconds of each; evenly spaced if absent."""
     with av.open(str(path), "w", format=form, container_options=container or {}) as target:
@@ -43,7 +44,7 @@ def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         if times is not None:
-            stream.codec_context.time_base = Fraction(1, 10_000)
+            stream.codec_context.time_base = Fraction(1, ticks)
         if prepare is not None:
             prepare(stream)
         for index in range(frames):
@@ -53,7 +54,7 @@ def write(path: Path, codec: str, *, form: str | None = None, pixels: str = "yuv
             frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = index, Fraction(1, rate)
             if times is not None:
-                frame.pts, frame.time_base = round(times[index] * 10_000), Fraction(1, 10_000)
+                frame.pts, frame.time_base = round(times[index] * ticks), Fraction(1, ticks)
             if tag is not None:
                 tag(frame)
             target.mux(stream.encode(frame))
@@ -97,6 +98,25 @@ def cover_only(path: Path) -> None:
         target.mux(sound.encode(None))
 
 
+def telecined(path: Path) -> None:
+    """Film of 24 frames a second in a stream of 30: every second picture shows a field of its own twice (3:2 by flags)."""
+    write(path, "mpeg2video", form="mpeg2video", options={"b": "5M", "bf": "0"})
+    data, at, pictures = bytearray(path.read_bytes()), 0, 0
+    while (at := data.find(b"\0\0\1", at)) >= 0:
+        kind, extension = data[at + 3], data[at + 4] >> 4
+        if kind == 0xB3:
+            data[at + 7] = data[at + 7] & 0xF0 | 4  # 30000/1001 frames a second
+        elif kind == 0xB5 and extension == 1:
+            data[at + 5] &= ~0x08  # a sequence that may have fields
+        elif kind == 0xB5 and extension == 8:
+            top_first, repeated = ((1, 1), (0, 0), (0, 1), (1, 0))[pictures % 4]
+            data[at + 7] = data[at + 7] & 0x7D | top_first << 7 | repeated << 1
+            data[at + 8] |= 0x80  # the picture itself is progressive
+            pictures += 1
+        at += 3
+    path.write_bytes(data)
+
+
 def hdr(path: Path, transfer: int, name: str) -> None:
     """A clip in BT.2020 with a transfer function, by its number and x265's name of it."""
 
@@ -109,6 +129,7 @@ def hdr(path: Path, transfer: int, name: str) -> None:
 
 
 MILLISECONDS = [Fraction(at, 1000) for at in (0, 45, 117, 161, 210, 277, 327, 397, 444, 516, 560, 611)]
+PAUSES = (0, 1, 2, 6, 7, 11)  # an AVI has empty pictures in between
 X264 = {"preset": "ultrafast", "qp": "18"}
 CLIPS: dict[str, Callable[[Path], None]] = {
     "plain.mp4": lambda path: write(path, "libx264", options=X264),
@@ -137,6 +158,8 @@ CLIPS: dict[str, Callable[[Path], None]] = {
     "raw.hevc": lambda path: write(path, "libx265", form="hevc", options={
         "preset": "ultrafast", "x265-params": "log-level=none"}),
     "anim.gif": lambda path: write(path, "gif", pixels="rgb8"),
+    "av1.webm": lambda path: write(path, "libsvtav1", frames=3, options={"preset": "12", "crf": "20"}),
+    "telecined.m2v": telecined,
     "cinepak.avi": lambda path: write(path, "cinepak", pixels="rgb24", frames=3),
     "jpeg2000.mov": lambda path: write(path, "jpeg2000", options={"b": "20M"}),
     "cineform.mov": lambda path: write(path, "cfhd", pixels="yuv422p10le"),
@@ -145,6 +168,8 @@ CLIPS: dict[str, Callable[[Path], None]] = {
     "raw.y4m": lambda path: write(path, "wrapped_avframe", form="yuv4mpegpipe"),
     "anim.png": lambda path: write(path, "apng", form="apng", pixels="rgb24"),
     "decoding_order.avi": lambda path: write(path, "libx264", options={"qp": "18", "bf": "3", "x264-params": "b-adapt=0"}),
+    "pauses.avi": lambda path: write(path, "mjpeg", pixels="yuvj420p", frames=6, ticks=25,
+                                     times=[Fraction(at, 25) for at in PAUSES]),
     "encrypted.mp4": lambda path: write(path, "libx264", options=X264, container={
         "encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "0" * 32}),
     "narrow.ts": lambda path: write(path, "mpeg2video", aspect=Fraction(1), options={"b": "5M"}),

@@ -127,6 +127,13 @@ def test_damage_gives_the_same_frames_every_time(tmp_path: Path) -> None:
     assert first.manifest.missing_frames == 24 - first.frames_ready
 
 
+def test_an_upload_that_broke_off_says_how_much_is_missing(tmp_path: Path) -> None:
+    path = clips.write_avi(tmp_path / "whole.avi", clips.jpeg_frames(24))
+    store = extract(clips.cut_off(path, tmp_path / "cut.avi", 0.6), tmp_path / "frames")
+    assert 5 < store.num_frames < 24
+    assert store.manifest.missing_frames == 24 - store.num_frames
+
+
 @pytest.mark.parametrize(("name", "codec"), [("clip.avi", "MJPG"), ("clip.webm", "VP90"), ("clip.ts", "mp4v")])
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path: Path, name: str, codec: str) -> None:
     source = clips.write_video(tmp_path / name, frames=24, codec=codec)

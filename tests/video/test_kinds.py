@@ -21,8 +21,10 @@ from sam_service.video.probe import probe
 from tests import clips
 from tests.video.conftest import Decoded, decoded, quarters
 
-SAME_PICTURES = ["av1.mp4", "av1_10.mkv", "wmv.wmv", "png.avi", "raw.avi", "huffyuv.avi", "animation.mov", "raw.h264",
-                 "raw.hevc", "anim.gif", "anim.png", "cinepak.avi", "jpeg2000.mov", "cineform.mov", "r210.mov", "mpeg2.mxf",
+THEORA = [[74.6, 64.5, 18.1], [54.8, 47.5, 63.9], [160.7, 129.6, 21.6], [94.7, 49.6, 202.9]]
+PAUSES = (0, 1, 2, 6, 7, 11)  # of `pauses.avi`: which of its pictures are not empty
+SAME_PICTURES = ["av1.mp4", "av1.webm", "av1_10.mkv", "wmv.wmv", "png.avi", "raw.avi", "huffyuv.avi", "animation.mov",
+                 "raw.h264", "raw.hevc", "anim.gif", "anim.png", "cinepak.avi", "jpeg2000.mov", "cineform.mov", "r210.mov", "mpeg2.mxf",
                  "raw.y4m", "decoding_order.avi", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts", "interlaced_h264.mp4",
                  "interlaced_prores.mov"]
 
@@ -51,6 +53,32 @@ def test_two_fields_become_one_picture(made: Path, name: str) -> None:
         blue = picture[..., 2].astype(float)
         between = (blue[:-2:2] + blue[2::2]) / 2 - blue[1:-1:2]
         assert abs(np.median(between)) < 3
+
+
+def test_film_in_a_stream_of_30_has_its_24_frames_at_their_times(made: Path, plain: Decoded) -> None:
+    clip = decoded(made / "telecined.m2v")
+    assert len(clip.pictures) == 12
+    assert clip.times_s[::4] == pytest.approx([5 / 29.97 * at for at in range(3)], abs=0.001)
+    assert clip.process.fps == pytest.approx(24, rel=0.02)
+    for ours, theirs in zip(clip.pictures, plain.pictures, strict=True):
+        assert np.abs(quarters(ours) - quarters(theirs)).max() < 9
+
+
+def test_a_stream_that_turns_to_fields_keeps_its_pictures(made: Path, plain: Decoded, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed.ts"
+    mixed.write_bytes(b"".join((made / name).read_bytes() for name in ("narrow.ts", "interlaced.ts", "narrow.ts")))
+    clip = decoded(mixed)
+    assert clip.times_s == pytest.approx([at / 25 for at in range(36)], abs=0.002)
+    for ours, theirs in zip(clip.pictures, plain.pictures * 3, strict=True):
+        assert np.abs(quarters(ours) - quarters(theirs)).max() < 12
+
+
+def test_theora() -> None:
+    """A file of FFmpeg's test pattern, for want of an encoder; its colours by FFmpeg."""
+    clip = decoded(Path(__file__).with_name("theora.ogv"))
+    assert [picture.shape for picture in clip.pictures] == [(64, 96, 3)] * 3
+    assert clip.times_s == pytest.approx([0, 0.04, 0.08], abs=0.001)
+    assert np.abs(quarters(clip.pictures[1]) - THEORA).max() < 5
 
 
 @pytest.mark.parametrize("name", ["dv.avi", "dv.dv"])
@@ -119,6 +147,12 @@ def test_one_luminance_is_one_grey_in_both_kinds_of_hdr() -> None:
                  for transfer, signal in ((PQ, pq), (HLG, hlg))]
         assert np.abs(greys[0].astype(int) - greys[1]).max() <= 4
         assert np.ptp(greys[1]) <= 1
+
+
+def test_empty_pictures_of_an_avi_are_no_missing_ones(made: Path) -> None:
+    clip = decoded(made / "pauses.avi")
+    assert clip.times_s == pytest.approx([at / 25 for at in PAUSES], abs=0.001)
+    assert (clip.info.num_frames, clip.process.missing_frames) == (len(PAUSES), 0)
 
 
 def test_an_encrypted_video_is_refused(made: Path) -> None:

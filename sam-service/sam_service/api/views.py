@@ -37,7 +37,7 @@ def initialized(services: Services, session: Session) -> Initialized:
         session_id=session.session_id, status=extraction_status(session), num_frames=frames.num_frames,
         frames_ready=frames.frames_ready, width=manifest.width, height=manifest.height,
         original_width=manifest.original_width, original_height=manifest.original_height,
-        pixel_aspect=manifest.pixel_aspect, size_changed=manifest.size_changed,
+        pixel_aspect=manifest.pixel_aspect, size_changed=manifest.size_changed, missing_frames=manifest.missing_frames,
         scale_factor=manifest.scale_factor, fps=manifest.fps,
         truncated=manifest.truncated, live=live_state(session), expires_at=services.sessions.expires_at(session),
         model=Model(size=info.size if info else services.settings.sam2_model_size, image_size=session.record.image_size,

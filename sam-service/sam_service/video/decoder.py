@@ -205,6 +205,8 @@ class Decoder:
     def _count(self) -> int | None:
         """How many frames the container announces, without those that its edit list leaves out."""
         count, entries = self._stream.frames, self._stream.index_entries
+        if self.container is Container.AVI and 0 < len(entries) < count and entries[len(entries) - 1].timestamp + 1 >= count:
+            return len(entries)  # those in between are empty: the picture before them stays
         if 0 < count < _MAX_FRAMES:
             left_out = 0
             if self.container is Container.MP4 and len(entries) <= min(count, _MOST_ENTRIES):
