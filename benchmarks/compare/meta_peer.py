@@ -1,9 +1,13 @@
-"""Meta's own video predictor, `sam2` 1.1.0, unmodified, in float32. Runs in an environment of its own (`peers.py`)."""
+"""Meta's own video predictors, unmodified, in float32: `sam2` 1.1.0, or the code of EdgeTAM, a `sam2` package as well.
+
+Each runs in an environment of its own (`peers.py`).
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +23,26 @@ SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "roi_align": "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
                  "int sampling_ratio, bool aligned) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 for schema in SCHEMAS.values():
     OPERATORS.define(schema)
 
-CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+CONFIGS = {size: f"configs/sam2.1/sam2.1_hiera_{letter}.yaml"
+           for size, letter in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))}
+CONFIGS["edgetam"] = "configs/edgetam.yaml"
 
 
 class MetaPeer:
     """The predictor reads a folder of JPEG files whole, and encodes frame 0, when a clip is opened."""
 
     def __init__(self, job: Job) -> None:
+        if job.size == "edgetam":
+            _load_no_encoder()
         from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]  # after the operators
 
         self.predictor: Any = build_sam2_video_predictor(
-            f"configs/sam2.1/sam2.1_hiera_{CONFIGS[job.size]}.yaml", job.checkpoint, device="cpu",
+            CONFIGS[job.size], job.checkpoint, device="cpu",
             hydra_overrides_extra=[f"++model.image_size={job.image_size}"])
         self.clock = EncoderClock().watch(self.predictor.image_encoder)
         self.prepare_s = 0.0
@@ -53,6 +62,13 @@ class MetaPeer:
     def track(self) -> Iterator[Tensor]:
         for _, _, logits in self.predictor.propagate_in_video(self._state):
             yield logits[:, 0]
+
+
+def _load_no_encoder() -> None:
+    """EdgeTAM's code has timm fetch weights of the image encoder, which the checkpoint's replace; without a hub it cannot."""
+    models: Any = import_module("timm.models")
+    usual = models.create_model
+    models.create_model = lambda name, pretrained=False, **options: usual(name, pretrained=False, **options)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from sam_service.core.speedups import Speedups
 from torch import Tensor
 
 from benchmarks.compare.measure import EncoderClock, Job, main
+from benchmarks.compare.plan import EXACT, HALF
 
 SPILL_BYTES = 4 << 30
-EXACT = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ MODES: dict[str, Mode] = {
     "bfloat16-share-5": Mode(precision="bfloat16", speedups=Speedups(memory_share=0.05)),
     "every-2": Mode(every=2),
     "every-4": Mode(every=4),
-    "size-512": Mode(image_size=512),
+    HALF: Mode(image_size=512),
     "size-672": Mode(image_size=672),
     "size-768": Mode(image_size=768),
     "size-896": Mode(image_size=896),

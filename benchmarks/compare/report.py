@@ -20,6 +20,7 @@ STEADY_FROM = 8  # the memory of an object fills over seven frames
 FLAGS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8",
          "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 PEERS = ("meta", "transformers")
+REFERENCE = ("tiny", "meta")  # whose speed all others are compared with, too: SAM 2.1 as its authors run it
 
 
 def steady(frames_s: Sequence[float], every: int = 1) -> float:
@@ -51,59 +52,68 @@ def logits_difference(logits: NDArray[np.float32], exact: NDArray[np.float32]) -
 
 
 def rows(runs: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> list[dict[str, Any]]:
-    """One row for each contender and number of objects, from the single runs, in the order of appearance.
+    """One row for each size, contender, number of objects and whether a neighbour was busy, in the order of appearance.
 
-    faster_than: a peer's seconds a frame over this contender's.
+    faster_than: a peer's seconds a frame over this contender's, at this contender's input size where the peer ran there; and
+    the reference's, as `reference`.
     """
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, int, bool], list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["contender"], run["objects"]), []).append(run)
-    found = []
-    for (contender, objects), group in groups.items():
-        good = [run for run in group if "error" not in run]
-        row: dict[str, Any] = {"contender": contender, "objects": objects,
-                               "runs": len(good), "failed": len(group) - len(good)}
-        if row["failed"]:
-            row["error"] = next(run["error"] for run in group if "error" in run)
-        if good:
-            row["seconds_per_frame"] = summary([steady(run["frames_s"], run.get("every", 1)) for run in good])
-            row["cpu_seconds_per_frame"] = summary([steady(run["frames_cpu_s"], run.get("every", 1)) for run in good])
-            for name in ("first_click_s", "first_click_without_encoder_s", "peak_rss_mib"):
-                row[name] = summary([run[name] for run in good])
-            row |= {name: good[0][name] for name in ("mask_iou", "logits_difference") if name in good[0]}
-        found.append(row)
-    seconds = {(row["contender"], row["objects"]): row["seconds_per_frame"]["median"] for row in found if row["runs"]}
-    for row in found:
-        if row["runs"]:
-            own = row["seconds_per_frame"]["median"]
-            row["faster_than"] = {peer: round(seconds[peer, row["objects"]] / own, 2) for peer in peers
-                                  if (peer, row["objects"]) in seconds and peer != row["contender"]}
+        groups.setdefault((run["size"], run["contender"], run["objects"], run["busy"]), []).append(run)
+    found = [_row(key, group) for key, group in groups.items()]
+    seconds = {key: row["seconds_per_frame"]["median"] for key, row in zip(groups, found, strict=True) if row["runs"]}
+    for (size, contender, objects, busy), row in zip(groups, found, strict=True):
+        if not row["runs"]:
+            continue
+        same_size = groups[size, contender, objects, busy][0].get("same_size", "exact")
+        rivals = {peer: [(size, f"{peer} {same_size}", objects, busy), (size, peer, objects, busy)] for peer in peers}
+        rivals["reference"] = [(*REFERENCE, objects, busy)]
+        row["faster_than"] = {
+            name: round(seconds[rival] / row["seconds_per_frame"]["median"], 2) for name, keys in rivals.items()
+            if (rival := next((key for key in keys if key in seconds), None)) and rival != (size, contender, objects, busy)
+            and not (name in peers and contender.startswith(name))}
     return found
 
 
+def _row(key: tuple[str, str, int, bool], group: list[dict[str, Any]]) -> dict[str, Any]:
+    """What repeated runs of a contender have in common; speeds compared with others' are not in it yet."""
+    good = [run for run in group if "error" not in run]
+    row: dict[str, Any] = {**dict(zip(("size", "contender", "objects", "busy"), key, strict=True)),
+                           "runs": len(good), "failed": len(group) - len(good)}
+    if row["failed"]:
+        row["error"] = next(run["error"] for run in group if "error" in run)
+    if good:
+        row["seconds_per_frame"] = summary([steady(run["frames_s"], run.get("every", 1)) for run in good])
+        row["cpu_seconds_per_frame"] = summary([steady(run["frames_cpu_s"], run.get("every", 1)) for run in good])
+        for name in ("first_click_s", "first_click_without_encoder_s", "peak_rss_mib"):
+            row[name] = summary([run[name] for run in good])
+        row |= {name: good[0][name] for name in ("mask_iou", "logits_difference") if name in good[0]}
+    return row
+
+
 def table(found: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> str:
-    """The rows as text."""
-    head = ["objects", "contender", "s a frame", "low-high", "first click s", "on encoded", "peak MiB",
-            *[f"{peer} / this" for peer in peers], "IoU mean", "min", "logits diff"]
-    lines = [head, *[_cells(row, peers) for row in sorted(found, key=lambda row: row["objects"])]]
+    """The rows as a table in Markdown."""
+    head = ["objects", "model", "contender", "s a frame", "low-high", "first click s", "on encoded", "peak MiB",
+            *[f"{peer} / this" for peer in peers], "SAM 2.1 tiny of Meta's / this", "IoU mean", "min", "logits diff"]
+    lines = [head, *[_cells(row, peers) for row in sorted(found, key=lambda row: (row["busy"], row["objects"]))]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    texts = ["  ".join(cell.ljust(width) if column == 1 else cell.rjust(width)
-                       for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip() for line in lines]
-    errors = [f"\n{row['contender']}, objects: {row['objects']}, {row['failed']} of {row['failed'] + row['runs']} runs "
-              f"failed:\n{row['error']}" for row in found if row["failed"]]
+    lines.insert(1, ["-" * width for width in widths])
+    texts = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    errors = [f"\n{row['size']} {row['contender']}, objects: {row['objects']}, {row['failed']} of "
+              f"{row['failed'] + row['runs']} runs failed:\n{row['error']}" for row in found if row["failed"]]
     return "\n".join(texts + errors)
 
 
 def _cells(row: dict[str, Any], peers: Sequence[str]) -> list[str]:
-    names = [str(row["objects"]), row["contender"]]
+    names = [str(row["objects"]), row["size"], row["contender"] + ", busy neighbour" * row["busy"]]
     if not row["runs"]:
-        return [*names, "failed", *[""] * (len(peers) + 7)]
+        return [*names, "failed", *[""] * (len(peers) + 8)]
     speed = row["seconds_per_frame"]
     iou, difference = row.get("mask_iou"), row.get("logits_difference")
     return [
         *names, f"{speed['median']:.3f}", f"{speed['low']:.3f}-{speed['high']:.3f}", f"{row['first_click_s']['median']:.3f}",
         f"{row['first_click_without_encoder_s']['median']:.3f}", f"{row['peak_rss_mib']['median']:.0f}",
-        *[f"{row['faster_than'][peer]:.2f}" if peer in row["faster_than"] else "-" for peer in peers],
+        *[f"{row['faster_than'][peer]:.2f}" if peer in row["faster_than"] else "-" for peer in (*peers, "reference")],
         *([f"{iou['mean']:.4f}", f"{iou['min']:.4f}"] if iou else ["-", "-"]),
         f"{difference['max']:.1e}" if difference else "-",
     ]
@@ -113,7 +123,8 @@ def note(seeded: bool) -> str:
     """How to read the table."""
     text = (f"s a frame: median over frames from {STEADY_FROM} on; low-high: of the runs. peer / this: over 1 where this\n"
             "contender is faster. IoU and logits diff (max|a - b| / max|b|, highest over frames and objects, at the\n"
-            "video's resolution): against ours exact.")
+            "video's resolution): of ours against ours exact, of a peer against ours at its input size. busy neighbour:\n"
+            "beside a process that multiplies matrices on all cores.")
     if seeded:
         text += ("\nThe weights are seeded random numbers: speed and memory are those of trained weights, masks mean\n"
                  "nothing, and the IoU of a contender that is not exact says little. Use --checkpoint for that.")

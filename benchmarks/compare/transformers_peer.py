@@ -1,7 +1,7 @@
-"""transformers' `Sam2VideoModel` behind its own `Sam2VideoInferenceSession` and `propagate_in_video_iterator`, in float32.
+"""transformers' `Sam2VideoModel` or `EdgeTamVideoModel` behind its own session and `propagate_in_video_iterator`, in float32.
 
-Its video processor needs torchvision, which the project does not have; so the session is given frames that were resized and
-normalised here as Meta's predictor does it, and points that were scaled as the processor does it.
+The library's video processor needs torchvision, which the project does not have; so the session is given frames that were
+resized and normalised here as Meta's predictor does it, and points that were scaled as the processor does it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ import numpy as np
 import torch
 from PIL import Image
 from sam_service.core.models import registry
+from sam_service.core.models.edgetam import config as edgetam_config
+from sam_service.core.models.edgetam.meta_layout import COUNTER, from_meta
 from sam_service.core.models.family import Checkpoint
 from sam_service.core.models.sam.network import MEAN, STD
 from sam_service.core.models.sam2.config import config_for
 from sam_service.core.models.sam2.network import Sam2Network
 from torch import Tensor
-from transformers import Sam2VideoInferenceSession, Sam2VideoModel
+from transformers import (
+    EdgeTamVideoInferenceSession,
+    EdgeTamVideoModel,
+    EdgeTamVisionConfig,
+    Sam2VideoInferenceSession,
+    Sam2VideoModel,
+)
 
 from benchmarks.compare.measure import EncoderClock, Job, enlarge, main
 
 
 class TransformersPeer:
-    """The library's model as it builds it itself; only the weights come through the project's loader of Meta's files."""
+    """The library's model as it builds it itself; only the weights come through the project's table of Meta's names."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        ours = registry.load(job.size, Checkpoint(Path(job.checkpoint)), job.image_size)
-        assert isinstance(ours, Sam2Network)
-        weights = ours.model.state_dict()
-        model: Any = Sam2VideoModel(config_for(job.size, job.image_size))
-        model.load_state_dict(weights)
+        model, self._session_of = _edgetam(job) if job.size == "edgetam" else _sam2(job)
         self.model = model.eval()
         self.clock = EncoderClock().watch(self.model.vision_encoder)
         self.prepare_s = 0.0
@@ -41,8 +45,8 @@ class TransformersPeer:
 
     def open(self, frames: list[Path]) -> None:
         video = torch.stack([self._pixels(path) for path in frames])
-        self._session = Sam2VideoInferenceSession(video=video, video_height=self._job.height, video_width=self._job.width,
-                                                  dtype=torch.float32)
+        self._session = self._session_of(video=video, video_height=self._job.height, video_width=self._job.width,
+                                         dtype=torch.float32)
 
     def click(self, object_id: int, x: float, y: float) -> None:
         job, session = self._job, self._session
@@ -62,6 +66,29 @@ class TransformersPeer:
         square = np.array(Image.open(path).convert("RGB").resize((side, side)))
         scaled = torch.from_numpy(square).permute(2, 0, 1).float() / 255
         return (scaled - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def _sam2(job: Job) -> tuple[Any, Any]:
+    ours = registry.load(job.size, Checkpoint(Path(job.checkpoint)), job.image_size)
+    assert isinstance(ours, Sam2Network)
+    model: Any = Sam2VideoModel(config_for(job.size, job.image_size))
+    model.load_state_dict(ours.model.state_dict())
+    return model, Sam2VideoInferenceSession
+
+
+def _edgetam(job: Job) -> tuple[Any, Any]:
+    """With the library's own image encoder, by timm."""
+    import benchmarks.compare.meta_peer  # noqa: F401  # declares torchvision's operators, without which timm is not imported
+    config = edgetam_config.config_for(job.image_size)
+    places = config.vision_config.backbone_feature_sizes
+    config.vision_config = EdgeTamVisionConfig(
+        backbone_config={"model_type": "timm_wrapper", "architecture": "repvit_m1", "do_pooling": False,
+                         "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}},
+        backbone_feature_sizes=places, **edgetam_config.ENCODER)
+    model: Any = EdgeTamVideoModel(config)
+    missing, unused = model.load_state_dict(from_meta(torch.load(job.checkpoint)["model"]), strict=False)
+    assert not unused and all(name.endswith(COUNTER) for name in missing), (missing, unused)
+    return model, EdgeTamVideoInferenceSession
 
 
 if __name__ == "__main__":

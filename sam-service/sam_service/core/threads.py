@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
+"""How threads wait for work (`apply_threads`)."""
 
 
 def cpu_quota(root: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> float | None:
@@ -35,9 +37,8 @@ def apply_threads(requested: int | None = None) -> int:
     """
     threads = requested or usable_cpus()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)
     return threads
 
 

@@ -1,4 +1,4 @@
-"""Matrix products by oneDNN on x86 CPUs.
+"""Matrix products and convolutions by oneDNN on x86 CPUs.
 
 torch gives float32 products to MKL, which on AMD's CPUs is half as fast as oneDNN, and as fast elsewhere. oneDNN also applies
 a GELU or ReLU while it writes the product. Results differ by rounding only (about 1e-6 relative). The operator is torch's own,
@@ -14,18 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoMemoryFuserCXBlock
 from transformers.models.sam2.modeling_sam2 import Sam2FeedForward
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryFuserCXBlock
 
 MIN_ROWS = 64  # below, what it costs to call oneDNN outweighs what it saves
 
 
-def _find() -> Any:
+def _find(name: str) -> Any:
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
         return None
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    return getattr(torch.ops.mkldnn, name, None)
 
 
-_LINEAR = _find()
+_LINEAR, _CONVOLUTION, _CONVOLUTION_ADDED = map(_find, (
+    "_linear_pointwise", "_convolution_pointwise", "_convolution_pointwise_"))
 
 
 def operand_type(x: Tensor) -> torch.dtype | None:
@@ -58,6 +61,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, after: str = "none") 
     return found
 
 
+def convolve(x: Tensor, layer: nn.Conv2d, after: str = "none", added: Tensor | None = None) -> Tensor:
+    """A convolution, and `relu` or `gelu` behind it; or `added` and the convolution's answer, which then may lie in `added`.
+
+    x: (B, C, h, w), fastest channels last. added: of the answer's shape. Returns (B, C', h', w').
+    """
+    operand = operand_type(x) if _CONVOLUTION is not None and _CONVOLUTION_ADDED is not None else None
+    if operand is None:
+        found = _USUAL[after](layer(x))
+        return found if added is None else added + found
+    bias = None if layer.bias is None else layer.bias.to(operand)
+    shape = (layer.weight.to(operand), bias, layer.padding, layer.stride, layer.dilation, layer.groups)
+    if added is None:
+        answer: Tensor = _CONVOLUTION(x.to(operand), *shape, after, [], "none" if after == "gelu" else "")
+        return answer
+    answer = _CONVOLUTION_ADDED.binary(added.to(operand), x.to(operand), *shape, "add", 1.0, None, [], None)
+    return answer
+
+
 class FastLinear(nn.Linear):
     """A Linear layer of the library, with the same parameters."""
 
@@ -84,10 +105,19 @@ class FastLinearGelu(FastLinear):
 def use_fast_linears(model: nn.Module) -> None:
     """Let a network on the CPU compute by these layers, in place; parameters and their names stay. May be called again."""
     for module in list(model.modules()):
-        if (isinstance(module, Sam2FeedForward) and getattr(module.activation, "act", None) is F.gelu
-                and type(module.proj_in) is nn.Linear and module.num_layers == 2):
-            module.proj_in, module.activation = FastLinearGelu.like(module.proj_in), nn.Identity()
+        if isinstance(module, Sam2FeedForward) and module.num_layers == 2:
+            _fuse_gelu(module, "proj_in")
+        elif isinstance(module, (Sam2VideoMemoryFuserCXBlock, EdgeTamVideoMemoryFuserCXBlock)):
+            _fuse_gelu(module, "pointwise_conv1")
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 setattr(module, name, FastLinear.like(child))
+
+
+def _fuse_gelu(module: Any, name: str) -> None:
+    """Let a module's Linear layer do the GELU behind it, which the module then leaves out."""
+    layer, activation = getattr(module, name), module.activation
+    if type(layer) is nn.Linear and getattr(activation, "act", None) is F.gelu:
+        setattr(module, name, FastLinearGelu.like(layer))
+        module.activation = nn.Identity()

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sam_service.client import ApiError, SamClient
-from sam_service.core.device import choose_device
+from sam_service.core.device import choose_device, cpu_has_bfloat16
 from sam_service.core.frames import ClipFrame
 from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.memory.spill import DiskSpill
 from sam_service.core.models.edgetam.config import FLAGS, config_for
+from sam_service.core.models.edgetam.lean_repvit import LeanEdgeTamEncoder
 from sam_service.core.models.edgetam.memory import condense
 from sam_service.core.models.edgetam.meta_layout import from_meta, to_meta
 from sam_service.core.models.edgetam.network import EdgeTamNetwork, empty_model
@@ -139,6 +140,24 @@ def test_folding_changes_the_features_by_rounding_only() -> None:
     assert not any(isinstance(module, Norm) for module in encoder.modules())
     for one, other in zip(before, levels(), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.skipif(
+    not cpu_has_bfloat16(), reason="this CPU has no bfloat16"))])
+def test_the_lean_encoder_gives_the_plain_ones_features(network: EdgeTamNetwork, precision: str) -> None:
+    encoder, decoder = network.model.vision_encoder, network.model.mask_decoder
+    assert isinstance(encoder, LeanEdgeTamEncoder)
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        plain: Any = EdgeTamEncoder.forward(encoder, image).fpn_hidden_states
+        wanted = [decoder.conv_s0(plain[0]), decoder.conv_s1(plain[1]), plain[2]]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            found = encoder.levels(image)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.is_contiguous()
+        differs = float((one.float() - other).abs().max() / other.abs().max())
+        assert differs < (1e-5 if precision == "float32" else 0.05)
 
 
 def test_maps_are_condensed_as_by_the_library_and_for_several_objects_at_once(network: EdgeTamNetwork) -> None:

@@ -11,6 +11,7 @@ from transformers import EdgeTamVideoConfig, EdgeTamVideoModel, Sam2VideoModel
 
 from sam_service.core.device import DevicePolicy
 from sam_service.core.models.edgetam.config import with_image_size
+from sam_service.core.models.edgetam.lean_repvit import use_lean_encoder
 from sam_service.core.models.edgetam.memory import CondensedAttention, CondensedTokens, condense
 from sam_service.core.models.edgetam.repvit import EdgeTamEncoder, fold
 from sam_service.core.models.sam.memory_attention import MemoryAttention
@@ -49,6 +50,10 @@ class EdgeTamNetwork(SamNetwork):
     def compact(self, maps: Tensor) -> Tensor:
         """Memory maps (B, D, h, w) as tokens (B, T, D)."""
         return condense(self.perceiver, maps, self._cells)
+
+    def lean_encoder(self) -> None:
+        """Let RepViT compute channels last, with what follows convolutions in them (`lean_repvit.py`)."""
+        use_lean_encoder(self.model)
 
     @property
     def perceiver(self) -> Any:
