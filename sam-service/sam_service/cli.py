@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OK
     try:
         run = {"serve": _serve, "segment": _segment, "demo": _demo, "models": _models, "sessions": _sessions,
-               "doctor": _doctor, "bench": _bench}[options.command]
+               "doctor": _doctor, "bench": _bench, "live": _live}[options.command]
         return int(run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
                                   description="Track objects through a video and write their masks.",
                                   epilog="\n".join((GRAMMAR, EXAMPLES, TABLE)), formatter_class=layout)
     _add_segment(segment)
+    live = commands.add_parser("live", help="push a camera, a stream or a file frame by frame", allow_abbrev=False,
+                               description="Push the frames of a camera, a stream or a file to a live session, and write their "
+                                           "masks.", epilog="\n".join((GRAMMAR, TABLE)), formatter_class=layout)
+    _add_live(live)
     demo = commands.add_parser("demo", help="show the whole flow on a clip of your own or on a made-up one")
     demo.add_argument("--video", type=Path, help="a clip of your own (default: one that is made up)")
     demo.add_argument("--point", type=parse_point, metavar="X,Y", help="where to click on frame 0 (default: chosen)")
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--frames", type=_count, default=12, metavar="N", help="track N frames of the made-up clip (default 12)")
     bench.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     bench.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    for command in (serve, segment, demo, doctor):
+    for command in (serve, segment, live, demo, doctor):
         command.add_argument("--model-size", choices=[*SIZES, AUTO])
         command.add_argument("--checkpoint", help="Meta .pt file, Hugging Face folder or hub name")
         command.add_argument("--revision", help="commit, tag or branch of the hub's repository (default main)")
@@ -153,6 +157,26 @@ def _add_segment(segment: argparse.ArgumentParser) -> None:
     service = segment.add_argument_group("service")
     service.add_argument("--url", help="a running service, its key in SAM2_API_KEY (default: one of the command's own)")
     service.add_argument("--keep-session", action="store_true", help="leave the session on the service of --url open")
+
+
+def _add_live(live: argparse.ArgumentParser) -> None:
+    live.set_defaults(parser=live)
+    live.add_argument("source", help="a video file, a camera's number (0 is the first), or the address of a stream (rtsp://…)")
+    live.add_argument("--point", type=parse_point, action="append", default=[], metavar="POINT",
+                      help="a click, [OBJECT:][-]X,Y[@FRAME]; repeatable")
+    live.add_argument("--box", type=parse_box, action="append", default=[], metavar="BOX",
+                      help="a box, [OBJECT:]X0,Y0,X1,Y1[@FRAME]; repeatable")
+    live.add_argument("--name", type=parse_name, action="append", default=[], metavar="OBJECT=NAME",
+                      help="what an object is called; repeatable")
+    live.add_argument("--normalized", action="store_true", help="coordinates are fractions of width and height")
+    live.add_argument("--max-frames", type=_count, metavar="N", help="push at most N frames (default: until the source ends)")
+    live.add_argument("--image-size", type=_count, metavar="PX", help="side of the network's input (default: the model's own)")
+    live.add_argument("--out", type=Path, default=Path("out"), metavar="DIR",
+                      help="where masks/FRAME_OBJECT.png and overlay.webm go (default out)")
+    live.add_argument("--no-masks", action="store_true", help="write no masks")
+    live.add_argument("--no-overlay", action="store_true", help="write no overlay.webm")
+    live.add_argument("--url", help="a running service, its key in SAM2_API_KEY (default: one of the command's own)")
+    live.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def _count(text: str) -> int:
@@ -264,6 +288,24 @@ def _segment(options: argparse.Namespace) -> int:
         {"direction": options.direction, **{key: value for key, value in which.items() if value is not None}},  # type: ignore[typeddict-item]
         options.export, export_options, options.out, options.url, settings, options.keep_session, options.json,
         options.quiet))
+
+
+def _live(options: argparse.Namespace) -> int:
+    names = dict(options.name)
+    try:
+        prompts = plan_prompts(options.point, options.box, at=0, normalized=options.normalized)
+        check_names(names, prompts)
+    except ValueError as error:
+        options.parser.error(str(error))
+    if options.url is not None and (options.model_size or options.checkpoint or options.revision):
+        options.parser.error("--model-size, --checkpoint and --revision are the service's own with --url")
+    if options.max_frames == 0:
+        options.parser.error("argument --max-frames: expected 1 or more")
+    _check_url(options)
+    settings = None if options.url is not None else _settings(options, log_level="warning")
+    from sam_service.commands.live import LiveCommand, run_live
+    return run_live(LiveCommand(options.source, prompts, names, options.max_frames, options.image_size, options.out,
+                                not options.no_masks, not options.no_overlay, options.url, settings, options.quiet))
 
 
 def _export_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_service.client import PropagatedFrame, VideoSession
+from sam_service.client import FrameMasks, VideoSession
 from sam_service.commands.terminal import Terminal
 from sam_service.export.overlay import draw_overlay
 from sam_service.masks.png import decode_png, encode_png
@@ -28,7 +28,7 @@ def clear_masks(folder: Path) -> None:
         old.unlink()
 
 
-def write_masks(folder: Path, frame: PropagatedFrame) -> None:
+def write_masks(folder: Path, frame: FrameMasks) -> None:
     """Write a frame's masks."""
     for object_id, found in frame.masks.items():
         mask_path(folder, frame.index, object_id).write_bytes(encode_png(found.mask))
