@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import expect
+from sam_service.client import VideoSession
 from sam_service.demo_clip import CLICK
 
 from tests.web.studio import Studio, distance
@@ -77,6 +78,38 @@ def test_a_drag_is_a_box_and_every_step_can_be_undone(studio: Studio, clip: Path
     assert studio.objects == ["object 1", "object 2"]
 
 
+def test_undo_gives_back_the_very_masks_with_their_tracks_also_after_a_reload(studio: Studio, video: VideoSession) -> None:
+    def stored() -> list[object]:
+        return [video.client.call("GET", f"/sessions/{video.session_id}/masks/{frame}?mask_format=rle")["objects"]
+                for frame in range(6)]
+
+    video.add_object(points=[[X, Y]])
+    list(video.propagate(end_frame=5))
+    studio.open(video.session_id)
+    expect(studio.page.locator("#objects .object")).to_have_count(1)
+    before = stored()
+    studio.click(X + 20, Y + 10)
+    studio.click(520, 90, button="right")
+    clicked = stored()
+    assert clicked != before
+    studio.press("Delete")
+    studio.idle()
+    assert studio.objects == []
+    studio.page.reload()
+    studio.shown(0)
+    expect(studio.page.locator("#undo")).to_have_attribute("title", "Undo removal of an object (Ctrl+Z)")
+    studio.press("Control+z")
+    studio.idle()
+    assert stored() == clicked
+    studio.press("Control+z", "Control+z")
+    studio.idle()
+    assert stored() == before and studio.objects == ["object 1"]
+    expect(studio.page.locator("#objects .score")).not_to_be_empty()
+    studio.press("Control+Shift+Z", "Control+Shift+Z")
+    studio.idle()
+    assert stored() == clicked
+
+
 def test_quick_clicks_on_a_new_object_are_one_object(studio: Studio, clip: Path) -> None:
     opened(studio, clip)
     for x, y in ((X, Y), (X + 10, Y), (X, Y + 10)):
@@ -97,7 +130,8 @@ def test_objects_are_named_coloured_removed_and_brought_back(studio: Studio, cli
     studio.page.locator("#objects input[type=color]").evaluate(
         "(field) => { field.value = '#12ab34'; field.dispatchEvent(new Event('change')); }")
     studio.idle()
-    studio.page.locator("#objects").get_by_label("Remove ball").click()
+    studio.page.locator("#objects").get_by_label("More about ball").click()
+    studio.page.get_by_role("group", name="ball").get_by_role("button", name="Remove").click()
     studio.idle()
     assert studio.objects == [] and studio.prompts() == []
     studio.press("Control+z")
@@ -106,7 +140,10 @@ def test_objects_are_named_coloured_removed_and_brought_back(studio: Studio, cli
     assert studio.page.locator("#objects input[type=color]").input_value() == "#12ab34"
     studio.page.reload()
     studio.shown(0)
-    assert studio.objects == ["ball"]
+    expect(studio.page.locator("#objects input.name")).to_have_value("ball")
+    studio.press("Control+Shift+Z")
+    studio.idle()
+    assert studio.objects == [], "also after a reload"
 
 
 def test_a_prompt_that_the_service_refuses_is_said_in_words(studio: Studio, clip: Path) -> None:
