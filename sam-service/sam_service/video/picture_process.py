@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +36,8 @@ class PictureProcess(DecodingProcess):
             with contextlib.suppress(OSError):  # the process is gone; its exit status says why, below
                 started.channel.send_bytes(PICTURE, data)
             _, body = self._receive(FRAME)
-            return self._understood(unpack_frame, body).data
+            width, height = self._request.size
+            return self._understood(functools.partial(unpack_frame, width=width, height=height), body).data
         except ServiceError as error:
             if error.code in PICTURE_ERRORS:
                 raise

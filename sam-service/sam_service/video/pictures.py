@@ -14,7 +14,7 @@ from sam_service.video.limits import VideoLimits, too_large
 from sam_service.video.manifest import pack_error
 from sam_service.video.reading import encode
 from sam_service.video.stills import FORMATS, fitted, turn_of
-from sam_service.video.wire import ERROR, PICTURE, Channel, EncodedFrame
+from sam_service.video.wire import ERROR, PICTURE, Channel, EncodedFrame, jpeg_size
 
 DAMAGED, SIZES_DIFFER, SEVERAL = "picture_damaged", "sizes_differ", "several_pictures"
 PICTURE_ERRORS = frozenset({DAMAGED, SIZES_DIFFER, SEVERAL, "too_many_pixels"})
@@ -58,8 +58,8 @@ def serve_pictures(channel: Channel, request: PictureRequest, limits: VideoLimit
 
 
 def usable(data: bytes, request: PictureRequest, limits: VideoLimits) -> bytes:
-    """The JPEG to store for a picture. A JPEG of the wanted size, grey or in colour and upright, is decoded to see that it can
-    be, and used as it is but for its metadata; so pushing a session's own frames changes no pixel.
+    """The JPEG to store for a picture. A baseline JPEG in one scan, of the wanted size, grey or in colour and upright, is
+    decoded to see that it can be, and used as it is but for its metadata; so pushing a session's own frames changes no pixel.
 
     Raises InvalidInput (`sizes_differ`, `several_pictures`), NotAVideo (`picture_damaged`), TooLarge (`too_many_pixels`).
     """
@@ -80,12 +80,21 @@ def usable(data: bytes, request: PictureRequest, limits: VideoLimits) -> bytes:
             if is_jpeg and not as_it_is:
                 image.draft("RGB", request.size if not exchanging else request.size[::-1])
             image.load()
-            if as_it_is:
-                return without_metadata(data)
+            if as_it_is and _is_plain(plain := without_metadata(data)):
+                return plain
             upright = image.transpose(turn) if turn is not None else image
             return encode(fitted(upright, *request.size), request.quality)
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, NotImplementedError):
         raise NotAVideo("the body is no JPEG, PNG or WebP that can be decoded", field="body", code=DAMAGED) from None
+
+
+def _is_plain(jpeg: bytes) -> bool:
+    """Whether a JPEG is baseline and in one scan, as the service takes it from this process."""
+    try:
+        jpeg_size(jpeg)
+    except ValueError:
+        return False
+    return True
 
 
 def without_metadata(jpeg: bytes) -> bytes:

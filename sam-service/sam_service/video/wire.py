@@ -91,7 +91,7 @@ def unpack_frame(body: bytes, width: int, height: int, *, raw: bool = False) -> 
     picture = memoryview(body)[_FRAME.size :]
     if raw and len(picture) != width * height * 3:
         raise ValueError(f"{len(picture)} bytes for {width} x {height} pixels")
-    if not raw and _jpeg_size(bytes(picture)) != (width, height):
+    if not raw and jpeg_size(bytes(picture)) != (width, height):
         raise ValueError(f"not a JPEG of {width} x {height} pixels")
     timestamp_s, source_index = _FRAME.unpack_from(body)
     if not math.isfinite(timestamp_s) or source_index < 0:
@@ -99,7 +99,7 @@ def unpack_frame(body: bytes, width: int, height: int, *, raw: bool = False) -> 
     return EncodedFrame(timestamp_s, source_index, body[_FRAME.size :])
 
 
-def _jpeg_size(picture: bytes) -> tuple[int, int]:
+def jpeg_size(picture: bytes) -> tuple[int, int]:
     """Width and height of a JPEG as the decoding process writes them: baseline, in one scan. Raises ValueError for another."""
     at, size = 2, (0, 0)
     for _ in range(_MAX_SEGMENTS):

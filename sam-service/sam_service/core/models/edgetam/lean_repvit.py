@@ -52,7 +52,7 @@ def use_lean_encoder(model: Any) -> None:
     encoder = model.vision_encoder
     if type(encoder) is EdgeTamEncoder:
         encoder.__class__ = LeanEdgeTamEncoder
-        encoder.fuse_projections(model.mask_decoder)
+        cast(LeanEdgeTamEncoder, encoder).fuse_projections(model.mask_decoder)
 
 
 def _stage(stage: Stage, x: Tensor) -> Tensor:
