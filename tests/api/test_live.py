@@ -152,6 +152,18 @@ def test_pictures_that_are_pushed_are_those_of_a_clip_of_them(colours: SamClient
             assert live.frame(index) == video.frame(index)
 
 
+def test_a_jpeg_in_several_scans_is_written_anew(colours: SamClient) -> None:
+    image = Image.open(io.BytesIO(picture(20)))
+    scans, baseline = io.BytesIO(), io.BytesIO()
+    image.save(scans, "JPEG", quality=95, progressive=True)
+    image.save(baseline, "JPEG", quality=95)
+    with colours.live(64, 48) as live:
+        live.push(scans.getvalue())
+        live.push(baseline.getvalue())
+        assert scans.getvalue().count(b"\xff\xda") > 1 and live.frame(0).count(b"\xff\xda") == 1
+        assert live.frame(1) == baseline.getvalue()
+
+
 def test_a_window_is_kept_and_what_has_left_it_is_gone(colour_url: str, colours: SamClient) -> None:
     with colours.live(64, 48, keep_frames=4, fps=10) as live:
         for index in range(10):
