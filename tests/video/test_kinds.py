@@ -24,9 +24,9 @@ from tests.video.conftest import Decoded, decoded, quarters
 THEORA = [[74.6, 64.5, 18.1], [54.8, 47.5, 63.9], [160.7, 129.6, 21.6], [94.7, 49.6, 202.9]]
 PAUSES = (0, 1, 2, 6, 7, 11)  # of `pauses.avi`: which of its pictures are not empty
 SAME_PICTURES = ["av1.mp4", "av1.webm", "av1_10.mkv", "wmv.wmv", "png.avi", "raw.avi", "huffyuv.avi", "animation.mov",
-                 "raw.h264", "raw.hevc", "anim.gif", "anim.png", "cinepak.avi", "jpeg2000.mov", "cineform.mov", "r210.mov", "mpeg2.mxf",
-                 "raw.y4m", "decoding_order.avi", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts", "interlaced_h264.mp4",
-                 "interlaced_prores.mov"]
+                 "raw.h264", "raw.hevc", "anim.gif", "anim.png", "cinepak.avi", "jpeg2000.mov", "cineform.mov", "r210.mov",
+                 "mpeg2.mxf", "raw.y4m", "decoding_order.avi", "anamorphic.mp4", "two_streams.mp4", "interlaced.ts",
+                 "interlaced_h264.mp4", "interlaced_prores.mov"]
 
 
 @pytest.fixture(scope="module")
