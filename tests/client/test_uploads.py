@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import shutil
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import IO
