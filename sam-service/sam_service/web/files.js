@@ -1,6 +1,7 @@
 // What was dropped or chosen: files, or the pictures in a folder.
 
-const PICTURE = /\.(jpe?g|png|webp|bmp|tiff?|avif|dpx|exr|hei[cf]|jp2|p[gp]m|tga)$/i; // the service names what it does not take
+// Also of kinds that the service does not take: it names them, and none is left out of a clip in silence.
+const PICTURE = /\.(jpe?g|png|webp|bmp|tiff?|avif|dpx|exr|hei[cf]|jp2|p[gp]m|tga)$/i;
 const MOST = 20000;
 
 /** The files of a drop; a folder stands for the pictures in it. Throws Error where there is nothing to open. */
