@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -64,6 +65,13 @@ def test_no_pictures_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="^video is an empty list"), opened([]):
         pass
     with pytest.raises(FileNotFoundError), opened([tmp_path / "missing.png"]):
+        pass
+
+
+def test_a_picture_that_the_service_would_not_take_is_named_and_not_left_out(pictures: Path, tmp_path: Path) -> None:
+    shutil.copyfile(pictures / "img10.png", tmp_path / "0.png")
+    (tmp_path / "1.HEIC").write_bytes(b"a phone's picture")
+    with pytest.raises(InvalidArgument, match=r"1\.HEIC is of a kind that is not accepted"), opened(tmp_path):
         pass
 
 

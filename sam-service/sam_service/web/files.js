@@ -1,6 +1,7 @@
 // What was dropped or chosen: files, or the pictures in a folder.
 
-const PICTURE = /\.(jpe?g|png|webp)$/i;
+// Also of kinds that the service does not take: it names them, and none is left out of a clip in silence.
+const PICTURE = /\.(jpe?g|png|webp|bmp|tiff?|avif|dpx|exr|hei[cf]|jp2|p[gp]m|tga)$/i;
 const MOST = 20000;
 
 /** The files of a drop; a folder stands for the pictures in it. Throws Error where there is nothing to open. */
@@ -15,7 +16,7 @@ export async function droppedFiles(transfer) {
 /** The pictures among the files of a folder that was chosen, by name. */
 export function picturesOf(files) {
   const pictures = files.filter(({ name }) => PICTURE.test(name) && !name.startsWith("."));
-  if (!pictures.length) throw new Error("This folder holds no pictures (JPEG, PNG or WebP).");
+  if (!pictures.length) throw new Error("This folder holds no pictures (JPEG, PNG, WebP, BMP or TIFF).");
   return pictures.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
 }
 
