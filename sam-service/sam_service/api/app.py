@@ -40,6 +40,7 @@ from sam_service.sessions.folder import DataFolder
 from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
+from sam_service.sessions.reworking import Reworking
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.sessions.undoing import Undoing
@@ -136,7 +137,7 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     store = SqliteStore(data.database, before_creating=data.keep_sessions)
     sessions = SessionService(data, store, engine, limits, reserve)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
-                    Undoing(sessions), Live(sessions), Modes(settings, engine, sessions), process_restarts,
+                    Undoing(sessions), Reworking(sessions), Live(sessions), Modes(settings, engine, sessions), process_restarts,
                     stopping or asyncio.Event())
 
 

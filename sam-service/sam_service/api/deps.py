@@ -15,6 +15,7 @@ from sam_service.sessions.exporting import Exporting
 from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
+from sam_service.sessions.reworking import Reworking
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.undoing import Undoing
 from sam_service.settings import Settings
@@ -31,6 +32,7 @@ class Services:
     propagation: Propagation
     exporting: Exporting
     undoing: Undoing
+    reworking: Reworking
     live: Live
     modes: Modes
     process_restarts: int = 0
