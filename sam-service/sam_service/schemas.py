@@ -242,11 +242,14 @@ class Refine(Prompt):
     replace: bool = Field(False, description="forget the earlier prompts and mask of this frame first", examples=[False])
 
 
-class LabelObject(Body):
-    """What an object is called and shown as; what is absent stays."""
+class EditObject(Body):
+    """What an object is called and shown as, and whether it may change; what is absent stays."""
 
     name: str | None = Field(None, max_length=1024, description="1 to 80 characters", examples=["red cup"])
     color: str | None = Field(None, max_length=64, description="#rrggbb", examples=["#e69f00"])
+    locked: bool | None = Field(None, description="whether nothing may change its prompts and masks", examples=[True])
+    position: int | None = Field(None, ge=0, le=MAX_ID, examples=[0],
+                                 description="place in the list, 0 the first; behind the end is the last")
 
 
 class RemoveObject(Body):
@@ -264,12 +267,36 @@ class ClearPrompts(Body):
     frame_idx: FrameIndex | None = Field(None, description="all frames if absent", examples=[0])
 
 
+class MergeObjects(Body):
+    """Make several objects one."""
+
+    session_id: SessionId
+    object_ids: list[ObjectId] = Field(min_length=2, max_length=1024, examples=[[1, 2]],
+                                       description="the first one stays, with its number, name and colour")
+
+
+class MarkAbsent(Body):
+    """Say that an object is not in the picture from a frame on."""
+
+    session_id: SessionId
+    object_id: ObjectId
+    frame_idx: FrameIndex = Field(description="the first frame without it", examples=[42])
+
+
+class Colors(BaseModel):
+    """The colours that objects have unless somebody chose others."""
+
+    colors: list[str] = Field(description="#rrggbb; object N has the one at place (N - 1) modulo 64", examples=[["#56b4e9"]])
+
+
 class Changed(BaseModel):
     """A session's objects after a change."""
 
     session_id: SessionId
     object_ids: list[int] = Field(description="objects of the session", examples=[[1, 2]])
     cleared: int = Field(0, description="prompts taken back", examples=[1])
+    changed_frames: list[int] = Field([], description="frames whose stored masks are others now, of `/merge-objects`, "
+                                                      "`/mark-absent` and `/start-over`", examples=[[0, 1, 2]])
 
 
 class OfSession(Body):

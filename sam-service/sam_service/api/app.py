@@ -44,6 +44,7 @@ from sam_service.sessions.library import Library
 from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
+from sam_service.sessions.reworking import Reworking
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.sessions.undoing import Undoing
@@ -147,8 +148,8 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     sessions = SessionService(data, store, engine, limits, reserve)
     library = Library(settings.sam2_video_dir, limits.video, sessions.pools)
     return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
-                    Undoing(sessions), Live(sessions), Modes(settings, engine, sessions), library, process_restarts,
-                    stopping=stopping or asyncio.Event())
+                    Undoing(sessions), Reworking(sessions), Live(sessions), Modes(settings, engine, sessions), library,
+                    process_restarts, stopping=stopping or asyncio.Event())
 
 
 async def _watch_forever(services: Services, on_hang: Callable[[], object] | None,

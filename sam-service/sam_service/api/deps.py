@@ -16,6 +16,7 @@ from sam_service.sessions.library import Library
 from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
+from sam_service.sessions.reworking import Reworking
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.undoing import Undoing
 from sam_service.settings import Settings
@@ -32,6 +33,7 @@ class Services:
     propagation: Propagation
     exporting: Exporting
     undoing: Undoing
+    reworking: Reworking
     live: Live
     modes: Modes
     library: Library

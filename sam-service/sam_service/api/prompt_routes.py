@@ -13,7 +13,9 @@ from sam_service.schemas import (
     AddObject,
     Changed,
     ClearPrompts,
-    LabelObject,
+    EditObject,
+    MarkAbsent,
+    MergeObjects,
     Moved,
     ObjectMask,
     ObjectState,
@@ -46,11 +48,11 @@ async def refine(body: Refine, services: ServicesDep) -> ObjectMask:
     return await _answer(services, body.session_id, record, body.mask_format)
 
 
-@router.patch("/sessions/{session_id}/objects/{object_id}", summary="Name an object")
-async def label_object(session_id: SessionPath, object_id: ObjectNumber, body: LabelObject,
-                       services: ServicesDep) -> ObjectState:
-    """Give an object a name or a colour. What is left out stays as it is."""
-    await services.prompting.edit(session_id, object_id, Edit(body.name, body.color))
+@router.patch("/sessions/{session_id}/objects/{object_id}", summary="Name, colour, lock or move an object")
+async def edit_object(session_id: SessionPath, object_id: ObjectNumber, body: EditObject,
+                      services: ServicesDep) -> ObjectState:
+    """Give an object a name or a colour, lock it, or move it in the list. What is left out stays as it is."""
+    await services.prompting.edit(session_id, object_id, Edit(body.name, body.color, body.locked, body.position))
     return views.object_state(services.sessions.get(session_id), object_id)
 
 
@@ -58,14 +60,34 @@ async def label_object(session_id: SessionPath, object_id: ObjectNumber, body: L
 async def remove_object(body: RemoveObject, services: ServicesDep) -> Changed:
     """Remove an object with its prompts and masks."""
     await services.prompting.remove_object(body.session_id, body.object_id)
-    return _changed(services, body.session_id, 0)
+    return _changed(services, body.session_id)
 
 
 @router.post("/clear-prompts", summary="Take prompts back")
 async def clear_prompts(body: ClearPrompts, services: ServicesDep) -> Changed:
     """Take back the prompts of one object or all, on one frame or all. The objects stay in the list."""
     cleared = await services.prompting.clear_prompts(body.session_id, body.object_id, body.frame_idx)
-    return _changed(services, body.session_id, cleared)
+    return _changed(services, body.session_id, cleared=cleared)
+
+
+@router.post("/merge-objects", summary="Make several objects one")
+async def merge_objects(body: MergeObjects, services: ServicesDep) -> Changed:
+    """Unite the masks of several objects on every frame. The first one stays; it is prompted with the united mask on each frame
+    that one of them was prompted on."""
+    return _changed(services, body.session_id, await services.reworking.merge(body.session_id, body.object_ids))
+
+
+@router.post("/mark-absent", summary="Say that an object is not in the picture")
+async def mark_absent(body: MarkAbsent, services: ServicesDep) -> Changed:
+    """From this frame on the object's masks are empty, up to its next prompt, and no propagation changes that."""
+    return _changed(services, body.session_id,
+                    await services.reworking.mark_absent(body.session_id, body.object_id, body.frame_idx))
+
+
+@router.post("/start-over", summary="Remove all objects")
+async def start_over(body: OfSession, services: ServicesDep) -> Changed:
+    """Remove all objects that are not locked, as one step."""
+    return _changed(services, body.session_id, await services.reworking.start_over(body.session_id))
 
 
 @router.post("/undo", summary="Undo the last step")
@@ -95,9 +117,9 @@ def _input(body: Prompt) -> PromptInput:
     return PromptInput(body.points, body.labels, body.box, body.mask, body.normalized)
 
 
-def _changed(services: Services, session_id: str, cleared: int) -> Changed:
+def _changed(services: Services, session_id: str, frames: list[int] | None = None, *, cleared: int = 0) -> Changed:
     session = services.sessions.get(session_id)
-    return Changed(session_id=session_id, object_ids=list(session.prompts), cleared=cleared)
+    return Changed(session_id=session_id, object_ids=list(session.prompts), cleared=cleared, changed_frames=frames or [])
 
 
 async def _answer(services: Services, session_id: str, record: MaskRecord, mask_format: MaskFormat) -> ObjectMask:

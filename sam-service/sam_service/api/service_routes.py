@@ -13,7 +13,8 @@ from sam_service.api.deps import Services, ServicesDep
 from sam_service.api.problems import documented, problem_of, respond
 from sam_service.api.service_schemas import Health, Models
 from sam_service.errors import ServiceError
-from sam_service.schemas import Ready
+from sam_service.masks.palette import PALETTE, to_hex
+from sam_service.schemas import Colors, Ready
 
 open_router = APIRouter(tags=["service"])
 router = APIRouter(tags=["service"])
@@ -55,6 +56,12 @@ async def ready(services: ServicesDep) -> JSONResponse:
 async def models(services: ServicesDep) -> dict[str, Any]:
     """Every size, which of them are on this machine, and which one answers."""
     return {"current": _current(services), "models": await services.sessions.pools.rendering.run(services.engine.models)}
+
+
+@router.get("/colors", summary="The colours of objects")
+async def colors() -> Colors:
+    """64 colours that differ, in the order in which objects get them."""
+    return Colors(colors=[to_hex(colour) for colour in PALETTE])
 
 
 def _current(services: Services) -> str:

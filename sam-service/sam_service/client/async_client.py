@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -14,7 +14,17 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from sam_service.client import calls, live
-from sam_service.client.calls import Call, Correction, ExportFormat, ExportOptions, Id, NewObject, OpenOptions, Range
+from sam_service.client.calls import (
+    Call,
+    Correction,
+    ExportFormat,
+    ExportOptions,
+    Id,
+    NewObject,
+    ObjectChanges,
+    OpenOptions,
+    Range,
+)
 from sam_service.client.connection import checked_url, connection, named_proxy
 from sam_service.client.downloads import Download, Progress
 from sam_service.client.errors import NotReady, SamError, Unreachable, raise_for
@@ -185,7 +195,24 @@ class AsyncVideoSession:
 
     async def rename(self, object_id: Id, name: str | None = None, *, color: str | None = None) -> ObjectState:
         """Give an object another name or colour (`#rrggbb`)."""
-        return await self.client.perform(calls.rename(self.session_id, object_id, name, color))
+        return await self.client.perform(calls.edit(self.session_id, object_id, {"name": name, "color": color}))
+
+    async def edit(self, object_id: Id, **changes: Unpack[ObjectChanges]) -> ObjectState:
+        """Change an object's name, colour, lock or place in the list."""
+        return await self.client.perform(calls.edit(self.session_id, object_id, changes))
+
+    async def merge(self, object_ids: Iterable[Id]) -> list[int]:
+        """Make several objects one, the first of them, with their masks united; returns the frames whose masks changed."""
+        return await self.client.perform(calls.merge(self.session_id, object_ids))
+
+    async def mark_absent(self, object_id: Id, frame_idx: Id) -> list[int]:
+        """Say that an object is not in the picture from a frame on, up to its next prompt; returns the frames whose masks
+        changed."""
+        return await self.client.perform(calls.mark_absent(self.session_id, object_id, frame_idx))
+
+    async def start_over(self) -> list[int]:
+        """Remove all objects that are not locked; returns the frames whose masks changed."""
+        return await self.client.perform(calls.start_over(self.session_id))
 
     async def frame(self, index: Id, *, width: int | None = None) -> bytes:
         """A frame as JPEG; with `width`, in pixels, a smaller one."""

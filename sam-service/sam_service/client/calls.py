@@ -66,6 +66,16 @@ class Correction(Prompt, total=False):
     replace: bool
 
 
+class ObjectChanges(TypedDict, total=False):
+    """What of an object is changed; what is left out, or None, stays. color: `#rrggbb`; locked: nothing may change its prompts
+    and masks; position: place in the list, 0 the first."""
+
+    name: str | None
+    color: str | None
+    locked: bool | None
+    position: Id | None
+
+
 class Range(TypedDict, total=False):
     """What is propagated. end_frame: the last one, inclusive; the defaults are the contract's."""
 
@@ -207,10 +217,26 @@ def redo(session_id: str) -> Call[Moved]:
     return Call("POST", "/redo", _moved, json={"session_id": session_id})
 
 
-def rename(session_id: str, object_id: Id, name: str | None, color: str | None) -> Call[ObjectState]:
-    """Change an object's name or colour."""
+def edit(session_id: str, object_id: Id, changes: ObjectChanges) -> Call[ObjectState]:
+    """Change an object's name, colour, lock or place in the list."""
     return Call("PATCH", f"/sessions/{session_id}/objects/{object_id}", lambda response: cast(ObjectState, response.json()),
-                json=given({"name": name, "color": color}), repeatable=True)
+                json=given(changes), repeatable=True)
+
+
+def merge(session_id: str, objects: Iterable[Id]) -> Call[list[int]]:
+    """Make several objects one; the frames whose masks changed."""
+    return Call("POST", "/merge-objects", _changed_frames, json={"session_id": session_id, "object_ids": list(objects)})
+
+
+def mark_absent(session_id: str, object_id: Id, frame_idx: Id) -> Call[list[int]]:
+    """Say that an object is not in the picture from a frame on; the frames whose masks changed."""
+    body = {"session_id": session_id, "object_id": object_id, "frame_idx": frame_idx}
+    return Call("POST", "/mark-absent", _changed_frames, json=body)
+
+
+def start_over(session_id: str) -> Call[list[int]]:
+    """Remove all objects that are not locked; the frames whose masks changed."""
+    return Call("POST", "/start-over", _changed_frames, json={"session_id": session_id})
 
 
 def frame(session_id: str, index: Id, width: int | None) -> Call[bytes]:
@@ -255,6 +281,10 @@ def _nothing(response: httpx.Response) -> None:
 
 def _state(response: httpx.Response) -> SessionState:
     return cast(SessionState, response.json())
+
+
+def _changed_frames(response: httpx.Response) -> list[int]:
+    return list(response.json()["changed_frames"])
 
 
 def _moved(response: httpx.Response) -> Moved:

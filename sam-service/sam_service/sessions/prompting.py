@@ -6,7 +6,6 @@ applied is struck out of the log again, so that a refused or failed prompt leave
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +19,9 @@ from sam_service.sessions.labels import Label, check_color, check_name
 from sam_service.sessions.objects import Objects
 from sam_service.sessions.prompts import PromptInput, check_prompt, is_positive, merge
 from sam_service.sessions.records import MaskRecord, PromptKind, StepKind, StepRecord
-from sam_service.sessions.recovery import exclusive
+from sam_service.sessions.recovery import exclusive, strike_out
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
-from sam_service.sessions.states import MemoryState
 from sam_service.sessions.steps import PromptedFrame, apply_prompt, clear_prompt, prepare, remove_object
 
 EditLine = tuple[PromptKind, dict[str, Any], Callable[[Objects], Objects]]
@@ -84,6 +82,7 @@ class Prompting:
         frame = await prepare(self._sessions, session, frame_index)
         async with exclusive(self._sessions, session):
             on_frames = session.require_object(object_id)
+            session.require_unlocked([object_id])
             if frame_index not in on_frames and len(on_frames) >= self._sessions.limits.max_prompts:
                 raise TooLarge(f"an object holds prompts on at most {self._sessions.limits.max_prompts} frames",
                                field="frame_idx", code="too_many_prompts")
@@ -98,10 +97,16 @@ class Prompting:
         return record
 
     async def edit(self, session_id: str, object_id: int, change: Edit) -> None:
-        """Change what an object is called or shown as, as one step. Raises NotFound, InvalidInput."""
+        """Change what an object is called or shown as, lock it or move it in the list, as one step.
+
+        Raises NotFound, InvalidInput, Conflict for a lock of an object that is being tracked.
+        """
         session = self._sessions.get(session_id)
         async with exclusive(self._sessions, session) if session.unapplied else session.hold():  # needs no memory
             session.require_object(object_id)
+            if change.locked is not None and session.job is not None and session.busy and object_id in session.job.plan.objects:
+                raise Conflict(f"object {object_id} is being tracked; cancel the propagation or wait for its end",
+                               field="locked", code="propagation_running")
             step: StepRecord | None = None
             for kind, payload, after in _edits(session.objects, object_id, change):
                 step = await self._edit(session, kind, object_id, payload, after(session.objects), step)
@@ -113,6 +118,7 @@ class Prompting:
         session.require_object(object_id)
         async with exclusive(self._sessions, session):
             session.require_object(object_id)
+            session.require_unlocked([object_id])
             sequence = await self._append(session, PromptKind.REMOVE, object_id, 0, {})
             await remove_object(self._sessions, session, object_id, sequence)
             await store_change(self._sessions, session, sequence, session.objects.without([object_id]), gone=[object_id],
@@ -120,7 +126,8 @@ class Prompting:
         session.events.publish(ObjectsChanged())
 
     async def clear_prompts(self, session_id: str, object_id: int | None, frame_index: int | None) -> int:
-        """Clear prompts: of one object or all, on one frame or all, as one step. Returns how many frames' prompts went.
+        """Clear prompts: of one object or all that are not locked, on one frame or all, as one step. Returns how many frames'
+        prompts went.
 
         An object without another prompt stays in the list and loses its memory and its masks.
         """
@@ -130,7 +137,10 @@ class Prompting:
         if frame_index is not None:
             await self._sessions.require_frame(session, frame_index)
         async with exclusive(self._sessions, session):
-            objects = list(session.prompts) if object_id is None else [object_id]
+            objects = [number for number in session.prompts if number not in session.objects.locked]
+            if object_id is not None:
+                session.require_unlocked([object_id])
+                objects = [object_id]
             cleared = [(number, at) for number in objects for at in session.require_object(number)
                        if frame_index is None or at == frame_index]
             step: StepRecord | None = None
@@ -157,18 +167,9 @@ class Prompting:
         except CancelledError:  # the service stops; the next process applies what was written down
             raise
         except BaseException:
-            await self._strike_out(session, sequence, object_id)
+            await strike_out(self._sessions, session, sequence, [object_id])
             raise
         return record
-
-    async def _strike_out(self, session: Session, sequence: int, object_id: int) -> None:
-        """A prompt failed: the memory becomes what it was before, and the log loses the line."""
-        bank = session.bank
-        try:
-            await asyncio.wrap_future(self._sessions.engine.run_on_device(lambda: bank.discard(sequence, [object_id])))
-        except Exception:
-            session.memory_becomes(MemoryState.STALE)  # it holds an answer that the client never got
-        await self._sessions.pools.store.run(lambda: self._sessions.store.retract_prompt(sequence))
 
     async def _edit(self, session: Session, kind: PromptKind, object_id: int, payload: dict[str, Any], after: Objects,
                     step: StepRecord | None) -> StepRecord:

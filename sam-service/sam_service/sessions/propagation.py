@@ -35,7 +35,14 @@ MODEL_INTERVAL_S = 0.2
 def _plan(session: Session, request: PropagationRequest) -> Plan:
     """What a request means for a session as it is now. Raises Conflict, NotFound, InvalidInput."""
     chosen = tuple(session.prompts) if request.object_ids is None else tuple(dict.fromkeys(request.object_ids))
-    prompted = [frame for object_id in chosen for frame in session.require_object(object_id, "object_ids")]
+    for object_id in chosen:
+        session.require_object(object_id, "object_ids")
+    if request.object_ids is not None:
+        session.require_unlocked(chosen, "object_ids")
+    free = [object_id for object_id in chosen if object_id not in session.objects.locked]
+    prompted = [frame for object_id in free for frame in session.prompts[object_id]]
+    if not prompted and len(free) < len(chosen):
+        raise Conflict("there is nothing to propagate: no object that is not locked has a prompt", code="object_locked")
     if not prompted:
         raise Conflict("there is nothing to propagate: no object of this session has a prompt", field="object_ids"
                        if request.object_ids is not None else None, code="nothing_to_propagate")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from sam_service.errors import MemoryUnreadable
@@ -18,7 +18,7 @@ from sam_service.sessions.records import MaskRecord, PromptKind, PromptRecord, S
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session, Unapplied
 from sam_service.sessions.states import JobState, MemoryState
-from sam_service.sessions.steps import apply_prompt, clear_prompt, prepare, remove_object
+from sam_service.sessions.steps import apply_prompt, clear_prompt, merge_objects, prepare, remove_object, set_absent
 
 logger = logging.getLogger(__name__)
 _STEPS = {PromptKind.ADD: StepKind.ADD, PromptKind.REFINE: StepKind.REFINE, PromptKind.REMOVE: StepKind.REMOVE,
@@ -77,7 +77,8 @@ async def _apply(sessions: SessionService, session: Session, unapplied: Unapplie
     line, masks, gone = unapplied.line, [], []
     begun, step = line.sequence if line.step is None else line.step, None
     if not session.history.has(begun):
-        step = StepRecord(begun, _STEPS.get(line.kind, StepKind.EDIT), (line.object_id,), _frame_of(line))
+        changed = tuple(int(number) for number in line.payload.get("objects", [line.object_id]))
+        step = StepRecord(begun, _STEPS.get(line.kind, StepKind.EDIT), changed, _frame_of(line))
     match line.kind:
         case PromptKind.ADD | PromptKind.REFINE:
             prompt = session.prompts.get(line.object_id, {}).get(line.frame_index)
@@ -90,10 +91,25 @@ async def _apply(sessions: SessionService, session: Session, unapplied: Unapplie
         case PromptKind.CLEAR:
             if await clear_prompt(sessions, session, line.object_id, line.frame_index, begun):
                 gone = [line.object_id]
+        case PromptKind.ABSENT:
+            masks = await set_absent(sessions, session, line.object_id, line.frame_index, begun)
+        case PromptKind.MERGE:
+            gone = [int(number) for number in line.payload["objects"]]
+            masks = await merge_objects(sessions, session, gone, session.prompts[gone[0]], line.sequence)
         case PromptKind.LABEL | PromptKind.LOCK | PromptKind.MOVE:
             pass  # it has no part in the tracking
     await store_change(sessions, session, line.sequence, session.objects, step=step, before=unapplied.before, masks=masks,
                        gone=gone)
+
+
+async def strike_out(sessions: SessionService, session: Session, sequence: int, objects: Sequence[int]) -> None:
+    """A line of the log failed: the memory becomes what it was before, and the log loses the line. Holds the session's lock."""
+    bank = session.bank
+    try:
+        await asyncio.wrap_future(sessions.engine.run_on_device(lambda: bank.discard(sequence, objects)))
+    except Exception:
+        session.memory_becomes(MemoryState.STALE)  # it holds an answer that the client never got
+    await sessions.pools.store.run(lambda: sessions.store.retract_prompt(sequence))
 
 
 def _frame_of(line: PromptRecord) -> int | None:

@@ -31,10 +31,11 @@ BACKOFF_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A frame whose turn has come, and whether it is reached going backward."""
+    """A frame whose turn has come, and whether it is reached going backward. objects: those that are tracked on to it."""
 
     frame: ClipFrame
     reverse: bool
+    objects: tuple[int, ...]
 
 
 class Runner:
@@ -55,7 +56,7 @@ class Runner:
         try:
             bank, num_frames = session.bank, await self._sessions.require_length(session)
             async for turn in self._turns(session, job):
-                await self._sessions.recall(session, turn.frame.index, num_frames, track=job.plan.objects, reverse=turn.reverse)
+                await self._sessions.recall(session, turn.frame.index, num_frames, track=turn.objects, reverse=turn.reverse)
                 step = await self._queue(session, job, bank, turn, num_frames)
                 if step is None:
                     break
@@ -95,7 +96,8 @@ class Runner:
             if 0 <= after < session.frames.frames_ready:
                 ahead[after] = self._sessions.tracked_frame(session, after, reverse=reverse, following=True)
             await self._sessions.read(frame)
-            yield _Turn(frame, reverse)
+            yield _Turn(frame, reverse, tuple(object_id for object_id in job.plan.objects if object_id not in
+                                              session.objects.locked and not session.objects.is_absent(object_id, index)))
 
     async def _order(self, session: Session, job: Job) -> AsyncIterator[tuple[int, bool]]:
         """Frames and whether they are reached going backward, from the first that the job lacks, until it is asked to stop."""
@@ -128,7 +130,7 @@ class Runner:
         while not job.stopping:
             try:
                 return asyncio.wrap_future(self._sessions.engine.step(
-                    session.record.image_size, bank, turn.frame, track=job.plan.objects, reverse=turn.reverse,
+                    session.record.image_size, bank, turn.frame, track=turn.objects, reverse=turn.reverse,
                     num_frames=num_frames))
             except QueueFull:
                 await asyncio.sleep(BACKOFF_S)
@@ -137,13 +139,14 @@ class Runner:
     async def _publish(self, session: Session, job: Job, index: int, step: StepResult) -> None:
         """Store a frame's masks, then publish them to all who follow the job.
 
-        An object that was removed meanwhile is left out, and one without a prompt is absent. The stored answer to a prompt on
-        this very frame stays, and is what is published.
+        An object that was removed meanwhile is left out, and one without a prompt is absent. What is stored stays, and is what
+        is published, where the object is prompted on this very frame or locked.
         """
         (width, height), telemetry = session.size, self._sessions.telemetry
         async with session.lock:
             objects = [object_id for object_id in job.plan.objects if object_id in session.prompts]
-            answered = {object_id for object_id in objects if index in session.prompts[object_id]}
+            kept = {object_id for object_id in objects if index in session.prompts[object_id]
+                    or object_id in session.objects.locked}
             prompted = {object_id for object_id in objects if session.prompts[object_id]}
 
             def to_records() -> dict[int, MaskRecord]:
@@ -152,8 +155,9 @@ class Runner:
                             for output in step.outputs if output.object_id in prompted}
 
             found = await self._sessions.pools.steps.run(to_records)
-            stored = [mask for object_id, mask in found.items() if object_id not in answered]
-
+            found |= {object_id: absent(index, object_id, width, height) for object_id in prompted
+                      if session.objects.is_absent(object_id, index)}
+            stored = [mask for object_id, mask in found.items() if object_id not in kept]
             keep = session.history.keep()
 
             def store() -> None:
@@ -162,9 +166,9 @@ class Runner:
 
             await self._sessions.pools.store.run(store)
             await forget_oldest(self._sessions, session)
-            if answered:
+            if kept:
                 found |= {mask.object_id: mask for mask in await self._sessions.pools.store.run(
-                    lambda: self._sessions.store.masks(session.session_id, index)) if mask.object_id in answered}
+                    lambda: self._sessions.store.masks(session.session_id, index)) if mask.object_id in kept}
             masks = tuple(found.get(object_id) or absent(index, object_id, width, height) for object_id in objects)
         result = FrameResult(index, session.frames.timestamp_s(index), masks)
         job.total = max(job.total, job.done + 1)

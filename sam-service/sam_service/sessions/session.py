@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sam_service.core.memory.bank import MemoryBank
 from sam_service.core.prompts import Prompt
-from sam_service.errors import NotFound
+from sam_service.errors import Conflict, NotFound
 from sam_service.sessions.events import Events
 from sam_service.sessions.history import Change, History
 from sam_service.sessions.jobs import Job
@@ -135,6 +135,12 @@ class Session:
             objects = ", ".join(map(str, self.prompts)) or "none yet"
             raise NotFound(f"there is no object {object_id} in this session; its objects: {objects}", field=field)
         return self.prompts[object_id]
+
+    def require_unlocked(self, objects: Iterable[int], field: str = "object_id") -> None:
+        """Raise Conflict, which names `field`, where one of the objects is locked."""
+        locked = [object_id for object_id in objects if object_id in self.objects.locked]
+        if locked:
+            raise Conflict(f"object {locked[0]} is locked; unlock it first", field=field, code="object_locked")
 
     def free_object_id(self) -> int:
         """An object id that was never used in this session, as long as there is one; then one that is not in use."""

@@ -6,14 +6,17 @@ All but `prepare` hold the session's lock, and wait for the device alone.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sam_service.core.prompts import MaskPrompt, Prompt
 from sam_service.sessions.records import MaskRecord
-from sam_service.sessions.render import given_record, to_record
+from sam_service.sessions.render import absent, given_record, to_record
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.session import Session
+from sam_service.sessions.uniting import united
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,38 @@ async def clear_prompt(sessions: SessionService, session: Session, object_id: in
 
     await asyncio.wrap_future(sessions.engine.run_on_device(run))
     return False
+
+
+async def merge_objects(sessions: SessionService, session: Session, objects: Sequence[int], prompts: Mapping[int, Prompt],
+                        sequence: int) -> list[MaskRecord]:
+    """Make several objects the first of them, as the step `sequence`: its memory is what `prompts`, by frame, are answered
+    with. Returns its masks on all frames; stores nothing."""
+    bank, first = session.bank, objects[0]
+    stored = await sessions.pools.rendering.run(lambda: sessions.store.masks(session.session_id))
+
+    def run() -> None:
+        bank.begin(sequence, objects)
+        for object_id in objects:
+            bank.remove(object_id)
+
+    await asyncio.wrap_future(sessions.engine.run_on_device(run))
+    masks = {mask.frame_index: mask for mask in await sessions.pools.rendering.run(lambda: united(stored, objects, first))}
+    for frame_index, prompt in prompts.items():
+        frame = await prepare(sessions, session, frame_index)
+        masks[frame_index] = await apply_prompt(sessions, session, first, frame, replace(prompt, sequence=sequence))
+    return list(masks.values())
+
+
+async def set_absent(sessions: SessionService, session: Session, object_id: int, frame_index: int,
+                     step: int) -> list[MaskRecord]:
+    """Take an object out of the memory from a frame on, up to its next prompt, as part of a step. Returns the empty masks of
+    these frames, as far as they are extracted; stores nothing."""
+    end = min((at for at in session.prompts[object_id] if at > frame_index), default=sys.maxsize)
+    bank = session.bank
+
+    def run() -> None:
+        bank.begin(step, [object_id])
+        bank.object(object_id).forget_tracked(range(frame_index, end))
+
+    await asyncio.wrap_future(sessions.engine.run_on_device(run))
+    return [absent(at, object_id, *session.size) for at in range(frame_index, min(end, session.frames.frames_ready))]

@@ -190,6 +190,13 @@ class ObjectMemory:
         for frame_index in [at for at in self.directions if at not in frames and at not in self.conditioning]:
             del self.directions[frame_index]
 
+    def forget_tracked(self, frames: range) -> None:
+        """Forget the tracked frames among `frames`: they are as if no propagation had reached them."""
+        for frame_index in [at for at in self._tracked if at in frames]:
+            self._forget_tracked(frame_index)
+        for frame_index in [at for at in self.directions if at in frames and at not in self.conditioning]:
+            del self.directions[frame_index]
+
     def forget(self, frame_index: int) -> None:
         """Forget everything about a frame, its prompt's answer included."""
         staged = self._staged.pop(frame_index, None)
