@@ -69,7 +69,7 @@ def test_mp4_is_h264_with_its_index_in_front_and_the_same_each_time(tracked: Vid
 @pytest.mark.parametrize(("query", "field"), [
     ({"format": "coco", "look": "blur"}, "look"), ({"format": "png", "opacity": 0.5}, "opacity"),
     ({"format": "mp4", "opacity": 1.5}, "opacity"), ({"format": "webm", "look": "glow"}, "look")])
-def test_a_look_that_makes_no_sense_is_refused(tracked: VideoSession, query: dict[str, object], field: str) -> None:
+def test_a_look_that_makes_no_sense_is_refused(tracked: VideoSession, query: dict[str, str | float], field: str) -> None:
     answer = tracked.client.http.get(f"/sessions/{tracked.session_id}/export", params=query)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
 
