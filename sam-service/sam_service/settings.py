@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     sam2_demo_force_cpu_device: bool = Field(False, description="use the CPU whatever else there is")
     sam2_mode: ModeName = Field(DEFAULT_MODE, description="preset of frame size, input size, threads, features kept, precision "
                                                           "and device; an option that is set goes before it")
+    sam2_meanwhile: Literal["wait", "embedded"] = Field("wait", description="what answers while weights are fetched: nothing, "
+                                                                            f"or {DEFAULT_SIZE}, which its sessions keep")
     sam2_quantize: bool = Field(False, description="INT8 dynamic quantization of the image encoder's Linear layers, CPU only")
     sam2_compile: bool = Field(False, description="compile the image encoder at the start, CUDA and CPU")
     sam2_precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on a CPU, mixed on GPUs; "

@@ -136,7 +136,7 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
         track_every=settings.sam2_track_every, threads=knobs.thread_count(usable_cpus()), input_side=knobs.input_side,
         cache_bytes=knobs.feature_cache_mb << 20, feature_dir=data.path / "features",
         disk_bytes=settings.feature_disk_mb << 20, min_free_bytes=min_free_bytes, max_queued=settings.max_queued_steps,
-        max_image_size=settings.max_image_size), telemetry)
+        max_image_size=settings.max_image_size, embedded_meanwhile=settings.sam2_meanwhile == "embedded"), telemetry)
     limits = Limits(
         max_frames=settings.max_video_frames, max_dimension=knobs.max_frame_dimension,
         jpeg_quality=settings.frame_jpeg_quality, max_sessions=settings.max_sessions, max_objects=settings.max_objects,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import psutil
@@ -31,6 +32,7 @@ async def health(services: ServicesDep) -> dict[str, Any]:
             "size": info.size, "label": info.label, "image_size": engine.usual_image_size, "quantized": info.quantized,
             "source": info.source, "parameters": info.parameters, **({} if info.advice is None else {"note": info.advice}),
             **({} if info.chosen is None else {"chosen": info.chosen})},
+        "fetching": None if engine.fetching is None else asdict(engine.fetching.state),
         "error": engine.failure.message if engine.failure else None,
         "threads": engine.threads, "mode": services.modes.current,
         "worker": {"alive": engine.worker.alive, "busy_s": round(engine.worker.busy_s, 3), "restarts": engine.worker.restarts,

@@ -22,6 +22,19 @@ class HealthModel(BaseModel):
     chosen: str | None = Field(None, description="why this size answers, where SAM2_MODEL_SIZE is auto", examples=[None])
 
 
+class FetchState(BaseModel):
+    """Weights on their way, while another model answers."""
+
+    size: ModelSize
+    label: str = Field(description="its name for people", examples=["SAM 2.1 tiny"])
+    state: str = Field(description="fetching; waiting for the next try; loading, once the weights are here; failed, where they "
+                                   "cannot be used", examples=["fetching"])
+    done_bytes: int = Field(description="bytes that are here", examples=[52428800])
+    total_bytes: int | None = Field(description="bytes of all; null until the hub has told", examples=[156000000])
+    error: str | None = Field(description="why the last try failed", examples=[None])
+    retry_in_s: float | None = Field(description="seconds to the next try", examples=[None])
+
+
 class Worker(BaseModel):
     """The thread that owns the device."""
 
@@ -44,6 +57,7 @@ class Health(BaseModel):
     apple_silicon: bool = Field(description="whether this is an arm64 Mac", examples=[False])
     cuda_available: bool = Field(description="whether torch sees CUDA", examples=[False])
     model: HealthModel | None = Field(description="null while loading")
+    fetching: FetchState | None = Field(description="the model that takes over new sessions once its weights are here")
     error: str | None = Field(description="why the model cannot be had", examples=[None])
     threads: int = Field(description="intra-op threads", examples=[2])
     mode: ModeName = Field(description="the preset in use", examples=[DEFAULT_MODE])

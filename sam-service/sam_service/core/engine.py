@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import mmap
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
@@ -26,9 +26,11 @@ from sam_service.core.memory.selection import frames_selected, neighbour_of
 from sam_service.core.models import registry
 from sam_service.core.models.catalogue import asked_revisions, available_models
 from sam_service.core.models.choice import choose
-from sam_service.core.models.family import Checkpoint, Network
+from sam_service.core.models.family import Checkpoint
+from sam_service.core.models.fetching import Fetching, must_fetch
 from sam_service.core.predictor import ObjectOutput, VideoPredictor
 from sam_service.core.prompts import POSITIVE, PointPrompt, Prompt
+from sam_service.core.served import RunningModel, ServedModel
 from sam_service.core.speedups import Speedups
 from sam_service.core.worker import Priority, Worker
 from sam_service.errors import InvalidInput, ModelUnavailable, NotReady, ServiceError
@@ -37,7 +39,6 @@ from sam_service.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-KEPT_PREDICTORS = 4
 WARM_UP = "warm-up"
 STEP_BYTES_PER_PIXEL = 384  # of the network's input, at most, for what a step computes with
 
@@ -46,7 +47,8 @@ STEP_BYTES_PER_PIXEL = 384  # of the network's input, at most, for what a step c
 class EngineOptions:
     """What the engine is built from; see `settings.py` for the meaning of each.
 
-    input_side: the side of the network's input for new sessions, from the model's own, both in pixels.
+    input_side: the side of the network's input for new sessions, from the model's own, both in pixels. embedded_meanwhile:
+    whether the embedded model answers as long as the weights have to be fetched.
     """
 
     size: str = registry.DEFAULT_SIZE
@@ -65,22 +67,7 @@ class EngineOptions:
     min_free_bytes: int = 0
     max_queued: int = 64
     max_image_size: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class RunningModel:
-    """Which network answers. label: its name for people. advice: what a person should know of it. chosen: why this size, where
-    the machine chose it."""
-
-    size: str
-    image_size: int
-    device: str
-    quantized: bool
-    source: str
-    parameters: int
-    label: str
-    advice: str | None
-    chosen: str | None = None
+    embedded_meanwhile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +91,14 @@ class Engine:
         self.policy: DevicePolicy | None = None
         self.steps_done = 0
         self._stopping = False
-        self._network: Network | None = None
+        self._models: dict[str, ServedModel] = {}
+        self._current: ServedModel | None = None
+        self.fetching: Fetching | None = None
+        """The weights of the model that is to take over, while another one answers."""
         self._files: FeatureFiles | None = None
         if options.feature_dir is not None and options.disk_bytes:
             self._files = FeatureFiles(options.feature_dir, options.disk_bytes, min_free_bytes=options.min_free_bytes)
         self._features = FeatureCache(options.cache_bytes, self._files, self.telemetry)
-        self._predictors: OrderedDict[int, VideoPredictor] = OrderedDict()
 
     def start(self) -> None:
         """Start the worker and let it load and warm the model; `info` is set once it is ready, `failure` if it cannot be."""
@@ -125,6 +114,8 @@ class Engine:
     def stop(self, timeout_s: float | None = None) -> None:
         """Finish what is queued, within `timeout_s` seconds, and stop."""
         self.refuse()
+        if self.fetching is not None:
+            self.fetching.stop()
         self.worker.stop(timeout_s)
         if self._files is not None:
             self._files.close()
@@ -141,9 +132,17 @@ class Engine:
 
     @property
     def identity(self) -> str:
-        """What tells this network's memories from another's."""
-        info = self.require_model()
-        return f"{info.size} {info.source} {info.parameters}"
+        """What tells the memories of the network that new sessions get from another's."""
+        return self.require_model().identity
+
+    def serves(self, identity: str) -> bool:
+        """Whether the network that made a session's memories is loaded."""
+        return identity in self._models
+
+    def model_of(self, identity: str) -> RunningModel | None:
+        """The description of a session's network; of the one that new sessions get where that is not loaded."""
+        found = self._models.get(identity)
+        return self.info if found is None else found.info
 
     def require_ready(self) -> RunningModel:
         """The model's description, for new work. Raises as `require_model`, and NotReady while the service stops."""
@@ -170,7 +169,7 @@ class Engine:
             started = time.perf_counter()
             self.telemetry.queue_seconds.observe(started - asked)
             with self.telemetry.steps_running.track_inprogress():
-                outputs = self._predictor(image_size).step(
+                outputs = self._served(bank.model).predictor(image_size).step(
                     bank, frame, prompts=prompts, track=track, reverse=reverse, num_frames=num_frames)
             self.telemetry.frames.labels("prompted" if prompts else "tracked").inc()
             self.steps_done += 1
@@ -211,7 +210,7 @@ class Engine:
         The futures are to be waited for before the step is queued, and not asked for their results: what could not be read is
         dealt with by the step.
         """
-        layout, every = self._require_network().layout, self.options.track_every
+        layout, every = self._served(bank.model).network.layout, self.options.track_every
 
         def selected(backward: bool) -> list[int]:
             return frames_selected(index, layout, reverse=backward, num_frames=num_frames, every=every)
@@ -248,15 +247,17 @@ class Engine:
             raise InvalidInput(f"image_size is {image_size}, and this service allows at most {self.options.max_image_size} "
                                "(MAX_IMAGE_SIZE)", field="image_size")
 
-    def resize(self, image: Image, image_size: int) -> Image:
-        """A picture (H, W, 3) as the network wants it."""
-        return self._require_network().resize(image, image_size)
+    def resize(self, image: Image, image_size: int, model: str) -> Image:
+        """A picture (H, W, 3) as a session's network wants it. model: its identity."""
+        return self._served(model).network.resize(image, image_size)
 
-    def _require_network(self) -> Network:
-        """The network. Raises NotReady while it loads; it is there until the process ends, also while the service stops."""
-        if self._network is None:
+    def _served(self, identity: str) -> ServedModel:
+        """A session's network, or the one that new sessions get where that is not loaded. Raises NotReady while it loads; it is
+        there until the process ends, also while the service stops."""
+        found = self._models.get(identity) or self._current
+        if found is None:
             raise NotReady("the model is still loading; ask GET /ready", retry_after_s=5)
-        return self._network
+        return found
 
     @property
     def cache_nbytes(self) -> int:
@@ -281,37 +282,69 @@ class Engine:
             self.options.size, checkpoint.place, checkpoint.revision))]
 
     def _load(self) -> None:
-        options, chosen = self.options, None
+        """Load the model that was asked for, or the embedded one as long as its weights have to be fetched."""
         try:
             use_threads(self.threads)
-            policy = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision)
+            options = self.options
+            policy, chosen = choose_device(options.device, force_cpu=options.force_cpu, precision=options.precision), None
             if options.size == registry.AUTO:
                 options, chosen = self._choose(policy)
-            predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
-                                        speedups=options.speedups, features=self._features, track_every=options.track_every,
-                                        telemetry=self.telemetry)
-            network, started = predictor.network, time.perf_counter()
-            self._predictors[network.image_size] = predictor
-            side = self.input_side(network.image_size)
-            self.telemetry.name_model(network.info.size, side)
-            _warm_up(self._predictor(side))
-            self._features.forget(WARM_UP)
+            if options.embedded_meanwhile and must_fetch(registry.SIZES[options.size], options.checkpoint):
+                meanwhile = replace(options, size=registry.DEFAULT_SIZE, checkpoint=Checkpoint(), speedups=Speedups())
+                self._bring_up(meanwhile, policy, None)
+                self.fetching = Fetching(registry.SIZES[options.size], options.checkpoint,
+                                         lambda: self._submit_change(options, policy, chosen))
+                self.fetching.start()
+                logger.info("%s answers until the weights of %s are fetched; sessions keep their model", registry.DEFAULT_SIZE,
+                            options.size)
+            else:
+                self._bring_up(options, policy, chosen)
         except ServiceError as error:
-            logger.error("no model (size %s, checkpoint %s): %s", options.size, options.checkpoint.place, error.message)
+            logger.error("no model (size %s, checkpoint %s): %s", self.options.size, self.options.checkpoint.place,
+                         error.message)
             self.failure = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error.message)
         except Exception as error:
             logger.exception("the model could not be loaded")
-            hint = "; SAM2_COMPILE is set, which needs a C++ compiler on this machine" if options.speedups.compile else ""
-            self.failure = ModelUnavailable(
-                f"the model could not be loaded: {type(error).__name__}; see the service's log{hint}")
+            self.failure = ModelUnavailable(self._why(error))
+
+    def _submit_change(self, options: EngineOptions, policy: DevicePolicy, chosen: str | None) -> None:
+        with contextlib.suppress(NotReady):  # the service stops
+            self.run_on_device(lambda: self._change_over(options, policy, chosen))
+
+    def _change_over(self, options: EngineOptions, policy: DevicePolicy, chosen: str | None) -> None:
+        """Load the model whose weights have come, for the sessions that are opened from now on."""
+        assert self.fetching is not None
+        try:
+            self._bring_up(options, policy, chosen)
+        except Exception as error:
+            logger.exception("the weights of %s are here and cannot be used; %s goes on answering", options.size,
+                             registry.DEFAULT_SIZE)
+            self.fetching.fail(error.message if isinstance(error, ServiceError) else self._why(error))
         else:
-            size, info = registry.SIZES[options.size], network.info
-            self._network, self.policy = network, policy
-            self.info = RunningModel(info.size, info.image_size, str(policy.device), predictor.quantized, info.source,
-                                     info.parameters, size.label, registry.advice(size.name), chosen)
-            logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
-                        info.size, info.source, info.parameters / 1e6, side, policy.device,
-                        policy.reason, self.threads, time.perf_counter() - started)
+            self.fetching = None
+
+    def _why(self, error: Exception) -> str:
+        hint = "; SAM2_COMPILE is set, which needs a C++ compiler on this machine" if self.options.speedups.compile else ""
+        return f"the model could not be loaded: {type(error).__name__}; see the service's log{hint}"
+
+    def _bring_up(self, options: EngineOptions, policy: DevicePolicy, chosen: str | None) -> None:
+        """Load a network and run two steps; new sessions get it then."""
+        predictor = build_predictor(options.size, options.checkpoint, image_size=options.image_size, policy=policy,
+                                    speedups=options.speedups, features=self._features, track_every=options.track_every,
+                                    telemetry=self.telemetry)
+        size, info, started = registry.SIZES[options.size], predictor.network.info, time.perf_counter()
+        served = ServedModel(predictor, RunningModel(
+            info.size, info.image_size, str(policy.device), predictor.quantized, info.source, info.parameters, size.label,
+            registry.advice(size.name), chosen), policy)
+        side = self.input_side(info.image_size)
+        self.telemetry.name_model(info.size, side)
+        _warm_up(served.predictor(side))
+        self._features.forget(WARM_UP)
+        self._models[served.info.identity] = self._current = served
+        self.policy, self.info = policy, served.info
+        logger.info("model %s (%s, %.1f M parameters) at %d px on %s (%s), %d threads; two warm-up steps took %.2f s",
+                    info.size, info.source, info.parameters / 1e6, side, policy.device, policy.reason, self.threads,
+                    time.perf_counter() - started)
 
     def _choose(self, policy: DevicePolicy) -> tuple[EngineOptions, str]:
         """The options with the size that is advised for this machine, and why it is."""
@@ -321,15 +354,6 @@ class Engine:
         logger.info("SAM2_MODEL_SIZE=%s: %s", registry.AUTO, choice.reason)
         self.options = replace(options, size=choice.size, image_size=options.image_size or choice.image_size)
         return self.options, choice.reason
-
-    def _predictor(self, image_size: int) -> VideoPredictor:
-        """The predictor for an input size. All share the weights and the feature cache; a few that were used last are kept."""
-        if image_size not in self._predictors:
-            self._predictors[image_size] = next(iter(self._predictors.values())).at(image_size)
-        self._predictors.move_to_end(image_size)
-        while len(self._predictors) > KEPT_PREDICTORS:
-            self._predictors.popitem(last=False)
-        return self._predictors[image_size]
 
 
 def require_memory(image_size: int) -> None:

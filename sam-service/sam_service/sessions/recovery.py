@@ -69,7 +69,7 @@ async def _read_back(sessions: SessionService, session: Session) -> bool:
     except MemoryUnreadable as error:
         logger.warning("session %s: %s", session.session_id, error.message)
         return False
-    return session.record.model == sessions.engine.identity
+    return sessions.engine.serves(session.record.model)
 
 
 async def _apply(sessions: SessionService, session: Session, unapplied: Unapplied) -> None:
@@ -119,16 +119,16 @@ def _frame_of(line: PromptRecord) -> int | None:
 async def _rebuild(sessions: SessionService, session: Session) -> None:
     """Make the memory anew from the prompts. It lacks the tracked frames, so a paused propagation starts over. Nothing can be
     undone then: what the steps keep does not fit to it."""
-    store, session_id = sessions.store, session.session_id
-    logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session_id, session.record.model,
-                sessions.engine.identity)
+    store, session_id, model = sessions.store, session.session_id, sessions.engine.identity
+    logger.info("the memory of session %s (%s) is made anew from its prompts (%s)", session_id, session.record.model, model)
     await forget_all(sessions, session)
     await asyncio.wrap_future(sessions.engine.run_on_device(session.bank.clear))
+    session.bank.model = model
     for object_id, on_frames in session.prompts.items():
         for frame_index, prompt in sorted(on_frames.items()):
             frame = await prepare(sessions, session, frame_index)
             await _store_mask(sessions, session, await apply_prompt(sessions, session, object_id, frame, prompt))
-    session.record = await sessions.pools.store.run(lambda: store.set_model(session.record, sessions.engine.identity))
+    session.record = await sessions.pools.store.run(lambda: store.set_model(session.record, model))
     if session.job is not None and session.job.state is JobState.PAUSED:
         session.job.start_over()
 

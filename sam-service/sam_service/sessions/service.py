@@ -114,20 +114,21 @@ class SessionService:
         Returns as soon as frame 0 can be clicked. Raises NotAVideo, TooLarge, InvalidInput, TooManySessions, NotReady.
         """
         name = shown_name(name)
-        image_size = self._image_size(options.image_size)
-        return await self._open(lambda session_id: self._create(session_id, name, options, image_size, path, upload))
+        image_size, model = self._network_input(options.image_size)
+        return await self._open(lambda session_id: self._create(session_id, name, options, image_size, model, path, upload))
 
     async def open_live(self, opening: LiveOpening) -> Session:
         """Open a session whose frames will be pushed. Raises TooLarge, NotAVideo, InvalidInput, TooManySessions, NotReady."""
-        image_size = self._image_size(opening.image_size)
+        image_size, model = self._network_input(opening.image_size)
         self.limits.video.check_picture(opening.width, opening.height)
-        return await self._open(lambda session_id: self._create_live(session_id, opening, image_size))
+        return await self._open(lambda session_id: self._create_live(session_id, opening, image_size, model))
 
-    def _image_size(self, asked: int | None) -> int:
-        self.engine.require_ready()
+    def _network_input(self, asked: int | None) -> tuple[int, str]:
+        """The input size of a new session, pixels, and the identity of its network."""
+        model = self.engine.require_ready().identity
         image_size = asked if asked is not None else self.engine.usual_image_size
         self.engine.check_image_size(image_size)
-        return image_size
+        return image_size, model
 
     async def _open(self, create: Callable[[str], Session]) -> Session:
         self.require_room()
@@ -328,14 +329,14 @@ class SessionService:
             with self.telemetry.stage("decode"):
                 return session.frames.read(at)
 
-        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size))
+        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size, session.bank.model))
         there = [at for at in wanted if session.frames.first <= at < session.frames.frames_ready]
         frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there))
         return frame
 
     # Blocking parts, run in the pool
 
-    def _create(self, session_id: str, name: str, options: OpenOptions, image_size: int, path: Path | None,
+    def _create(self, session_id: str, name: str, options: OpenOptions, image_size: int, model: str, path: Path | None,
                 upload: Path | None) -> Session:
         folder = self._folder / session_id
         folder.mkdir(mode=FOLDER_MODE)
@@ -349,7 +350,7 @@ class SessionService:
             max_frames=min(options.max_frames, limit) if options.max_frames is not None else limit,
             max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality, fps=options.fps)
         now = self.clock()
-        record = SessionRecord(session_id, now, now, image_size, name, str(path), self.engine.identity)
+        record = SessionRecord(session_id, now, now, image_size, name, str(path), model)
         process = DecodingProcess(path, self.limits.video, fps=options.fps)
         try:
             frames = FrameStore.create(folder / "frames", process.open(), frame_options)
@@ -360,13 +361,13 @@ class SessionService:
             raise
         return session
 
-    def _create_live(self, session_id: str, opening: LiveOpening, image_size: int) -> Session:
+    def _create_live(self, session_id: str, opening: LiveOpening, image_size: int, model: str) -> Session:
         folder = self._folder / session_id
         folder.mkdir(mode=FOLDER_MODE)
         stored = FrameOptions(max_dimension=self.limits.max_dimension, jpeg_quality=self.limits.jpeg_quality)
         frames = LiveFrames.create_live(folder / "frames", opening.width, opening.height, opening.options, stored)
         now = self.clock()
-        record = SessionRecord(session_id, now, now, image_size, LIVE_VIDEO_NAME, "", self.engine.identity)
+        record = SessionRecord(session_id, now, now, image_size, LIVE_VIDEO_NAME, "", model)
         return self._session(record, folder, frames, MemoryState.READY)
 
     def _restored(self, record: SessionRecord) -> Session:
@@ -385,7 +386,8 @@ class SessionService:
     def _session(self, record: SessionRecord, folder: Path, frames: FrameStore, memory: MemoryState,
                  steps: Sequence[StepRecord] = ()) -> Session:
         kept = [KeptStep(step.step, frozenset(step.keeps), step.undone) for step in steps]
-        bank = MemoryBank(record.session_id, DiskSpill(folder / "memory", self.limits.spill_bytes, record.base_step, kept))
+        spill = DiskSpill(folder / "memory", self.limits.spill_bytes, record.base_step, kept)
+        bank = MemoryBank(record.session_id, spill, model=record.model)
         extraction = LiveIntake(frames, self.limits.video) if isinstance(frames, LiveFrames) else Extraction(
             Path(record.source), frames, self.limits.video)
         return Session(record, folder, frames, extraction, bank, memory, last_used_at=record.last_used_at)

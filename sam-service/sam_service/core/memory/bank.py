@@ -279,12 +279,14 @@ class ObjectMemory:
 class MemoryBank:
     """The memories of all objects of one session, by object id in order of appearance.
 
-    key: a name for the session, unique in the process; image features are cached under it.
+    key: a name for the session, unique in the process; image features are cached under it. model: the identity of the network
+    that makes the memories, which no other network can read; empty: whichever runs.
     """
 
     key: str
     spill: Spill | None = None
     objects: dict[int, ObjectMemory] = field(default_factory=dict)
+    model: str = ""
 
     def object(self, object_id: int) -> ObjectMemory:
         """The memory of an object, made on first use."""
