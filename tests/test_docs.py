@@ -88,7 +88,8 @@ def test_the_commands_of_exports(folder: Path, address: str) -> None:
 
 
 def test_the_python_examples(folder: Path, address: str) -> None:
-    examples = [example for document in ("README.md", "docs/client.md") for example in blocks(document, "python")]
+    examples = [example for document in ("README.md", "docs/client.md", "docs/triton.md")
+                for example in blocks(document, "python")]
     assert len(examples) >= 3
     for example in examples:
         done = run([sys.executable, "-c", example.replace(DEFAULT_URL, address)], folder)

@@ -18,7 +18,8 @@ from tests.fuzz.wire import exchange, request
 from tests.support import settings
 
 KEY = "correct horse"
-OPEN = {"/", "/health", "/ready", "/openapi.json", "/docs", "/metrics"}  # metrics on loopback only, where this service listens
+OPEN = {"/", "/health", "/ready", "/openapi.json", "/docs", "/v2/health/live", "/v2/health/ready",
+        "/metrics"}  # on loopback only, where this service listens
 OPEN_FOLDERS = ("/studio/", "/docs/")  # the pages' own files; the pages ask for the key
 WRONG_KEYS: list[dict[str, str]] = [
     {}, {"X-API-Key": ""}, {"X-API-Key": KEY.upper()}, {"X-API-Key": KEY + " x"}, {"Authorization": "Bearer"},

@@ -162,7 +162,7 @@ def test_what_was_written_down_is_done_by_the_next_process(tmp_path: Path, clip:
         states.append(state(video))
         video.undo()
         video.undo()
-    with closing(sqlite3.connect(tmp_path / "sessions.sqlite")) as database, database:  # as a crash before either would leave it
+    with closing(sqlite3.connect(tmp_path / "sessions.sqlite")) as database, database:  # as a crash before it
         database.execute("UPDATE prompts SET settled = 0, undone = 0 WHERE undone = 1")
         database.execute("DELETE FROM replaced_masks WHERE step IN (SELECT step FROM steps WHERE undone)")
         database.execute("DELETE FROM steps WHERE undone")

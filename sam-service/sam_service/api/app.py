@@ -21,6 +21,7 @@ from sam_service.api import (
     live_routes,
     metrics_routes,
     mode_routes,
+    oip_routes,
     problems,
     prompt_routes,
     propagation_routes,
@@ -45,6 +46,7 @@ from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.reworking import Reworking
+from sam_service.sessions.sequences import Sequences
 from sam_service.sessions.service import Limits, SessionService
 from sam_service.sessions.store import SqliteStore
 from sam_service.sessions.undoing import Undoing
@@ -58,9 +60,11 @@ EXPIRY_INTERVAL_S = WATCH_INTERVAL_S = 1.0
 MASK_BYTES = 24 << 20  # a mask prompt is a picture of at most 16 MiB, in base64
 BODIES = BodyRules(large={"/add-object": MASK_BYTES, "/refine": MASK_BYTES}, uploads=frozenset({"/initialize"}),
                    none=(re.compile("/sessions/[^/]*/cancel"), re.compile("/sample")),
-                   pictures=re.compile("/sessions/[^/]*/frames"), picture_bytes=live_routes.MAX_PICTURE_BYTES)
+                   pictures=re.compile("/sessions/[^/]*/frames|/v2/models/.*/infer"),
+                   picture_bytes=live_routes.MAX_PICTURE_BYTES)
 # What needs no key: whether the service lives, what it can do, and the files of its page, which asks for the key.
-OPEN_PATHS = frozenset({"/", "/studio/", "/docs", "/docs/", "/openapi.json", "/health", "/ready"})
+OPEN_PATHS = frozenset({"/", "/studio/", "/docs", "/docs/", "/openapi.json", "/health", "/ready",
+                        "/v2/health/live", "/v2/health/ready"})
 
 DESCRIPTION = """Segment and track objects through videos with SAM 2.1.
 
@@ -111,12 +115,13 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     guards.install(app, settings, OPEN_PATHS | open_here)
     app.add_middleware(Observed, telemetry=telemetry)  # the last one added is the outermost
     app.include_router(service_routes.open_router)
+    app.include_router(oip_routes.open_router)
     app.include_router(event_routes.router)
     app.include_router(studio.router)
     app.include_router(docs_page.router)
     for router in (service_routes.router, mode_routes.router, metrics_routes.router, session_routes.router,
                    library_routes.router, prompt_routes.router, propagation_routes.router, live_routes.router,
-                   export_routes.router):
+                   export_routes.router, oip_routes.router):
         app.include_router(router, responses=problems.documented(401, 404, 409, 410, 422, 503))
     return app
 
@@ -147,8 +152,10 @@ def build_services(settings: Settings, telemetry: Telemetry | None = None, proce
     store = SqliteStore(data.database, before_creating=data.keep_sessions)
     sessions = SessionService(data, store, engine, limits, reserve)
     library = Library(settings.sam2_video_dir, limits.video, sessions.pools)
-    return Services(settings, engine, sessions, Prompting(sessions), Propagation(sessions), Exporting(sessions),
-                    Undoing(sessions), Reworking(sessions), Live(sessions), Modes(settings, engine, sessions), library,
+    live, prompting = Live(sessions), Prompting(sessions)
+    return Services(settings, engine, sessions, prompting, Propagation(sessions), Exporting(sessions),
+                    Undoing(sessions), Reworking(sessions), live, Sequences(sessions, live, prompting),
+                    Modes(settings, engine, sessions), library,
                     process_restarts, stopping=stopping or asyncio.Event())
 
 

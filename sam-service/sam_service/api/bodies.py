@@ -74,7 +74,7 @@ async def _next(receive: Receive, silence_s: float, stopping: asyncio.Event) -> 
 class BodyRules:
     """How many bytes the bodies of which routes may have. Forms of `uploads` are counted by their own route.
 
-    large: paths that take a mask, and so much. pictures: paths whose body is a picture and no JSON, of at most `picture_bytes`.
+    large: paths that take a mask, and so much. pictures: paths whose body is a picture, or has one, of at most `picture_bytes`.
     none: patterns of paths that take no body although they change something. held: bytes of all bodies together that are in
     memory.
     """

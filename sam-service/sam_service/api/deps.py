@@ -17,6 +17,7 @@ from sam_service.sessions.live import Live
 from sam_service.sessions.prompting import Prompting
 from sam_service.sessions.propagation import Propagation
 from sam_service.sessions.reworking import Reworking
+from sam_service.sessions.sequences import Sequences
 from sam_service.sessions.service import SessionService
 from sam_service.sessions.undoing import Undoing
 from sam_service.settings import Settings
@@ -35,6 +36,7 @@ class Services:
     undoing: Undoing
     reworking: Reworking
     live: Live
+    sequences: Sequences
     modes: Modes
     library: Library
     process_restarts: int = 0
