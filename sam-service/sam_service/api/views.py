@@ -32,7 +32,7 @@ from sam_service.sessions.session import Session
 def initialized(services: Services, session: Session) -> Initialized:
     """A session as `/initialize` answers it."""
     frames, manifest = session.frames, session.frames.manifest
-    info = services.engine.model_of(session.bank.model)
+    info = services.engine.model_of(session.any_bank.model)
     return Initialized(
         session_id=session.session_id, status=extraction_status(session), num_frames=frames.num_frames,
         frames_ready=frames.frames_ready, width=manifest.width, height=manifest.height,

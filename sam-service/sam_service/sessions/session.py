@@ -80,7 +80,7 @@ class Session:
 
     @property
     def any_bank(self) -> MemoryBank:
-        """The tracking memory, restored or not, for what only concerns its files. For the device's thread."""
+        """The tracking memory, restored or not, for what concerns its files, on the device's thread, or its model."""
         return self._bank
 
     @property
