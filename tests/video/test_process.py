@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 from sam_service.errors import CapacityError, EngineError, NotAVideo, ServiceError, TooLarge
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
@@ -21,6 +24,7 @@ from sam_service.video.launch import Spares
 from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
 from sam_service.video.process import DecodingProcess
+from sam_service.video.wire import unpack_frame
 
 from tests import clips
 
@@ -35,7 +39,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def process(long_clip: Path) -> Iterator[DecodingProcess]:
-    with DecodingProcess(long_clip, VideoLimits(max_silence_s=3)) as opened:
+    with DecodingProcess(long_clip, VideoLimits()) as opened:
         opened.open()
         yield opened
 
@@ -61,6 +65,9 @@ def test_each_end_of_a_process_has_its_error(
 ) -> None:
     frames = process.frames(LONG)
     next(frames)
+    if number == signal.SIGSTOP:
+        assert process._started is not None
+        process._started.socket.settimeout(1)  # of the 60 s that a busy machine may need
     os.kill(pid_of(process), number)
     with pytest.raises(kind) as caught:
         for _ in frames:
@@ -313,3 +320,23 @@ def test_a_process_that_was_taken_over_reaches_nobody(long_clip: Path, tmp_path:
 def test_a_whole_file_has_a_limit_of_processor_time(process: DecodingProcess) -> None:
     soft, hard = psutil.Process(pid_of(process)).rlimit(psutil.RLIMIT_CPU)
     assert 0 < soft < hard <= VideoLimits().max_cpu_s + 10
+
+
+def packed(width: int, height: int, **options: object) -> bytes:
+    """A frame as a decoding process sends it."""
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 90).convert("RGB").save(buffer, "JPEG", **options)
+    return struct.pack("<dq", 0.0, 0) + buffer.getvalue()
+
+
+def test_a_frame_is_a_picture_of_its_size_in_one_scan() -> None:
+    """What the service decodes later must not take memory and time that the decoding process was not given."""
+    for quality in range(1, 101, 3):
+        assert unpack_frame(packed(64, 48, quality=quality), 64, 48).data.startswith(b"\xff\xd8")
+    good = packed(64, 48)
+    claimed = good.replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 65000, 65000))
+    for bad in (claimed, packed(64, 48, progressive=True), packed(48, 64), good[:40], good[:18], good[:16]):
+        with pytest.raises(ValueError, match=r"JPEG|bytes"):
+            unpack_frame(bad, 64, 48)
+    with pytest.raises(ValueError, match="bytes"):
+        unpack_frame(good, 64, 48, raw=True)
