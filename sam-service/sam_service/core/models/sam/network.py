@@ -293,7 +293,7 @@ class SamNetwork(ABC):
         high = mask * 2 * MASK_PROMPT_LOGIT - MASK_PROMPT_LOGIT
         logits = F.interpolate(high, size=(size // 4, size // 4), mode="bilinear", align_corners=False, antialias=True)
         highest = float(logits.max())
-        if -MASK_PROMPT_LOGIT < highest <= 0:
+        if highest <= 0 and mask.any():
             logits = logits - (highest - MASK_PROMPT_LOGIT) / 2
         decoded = self.decode(features, features[TOP], None, model.mask_downsample(mask), multimask=False)
         appears = mask.amax(dim=(1, 2, 3))[:, None]
