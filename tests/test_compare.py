@@ -59,6 +59,7 @@ def test_the_plan_runs_ours_first_and_busy_neighbours_for_exact_runs_of_one_obje
                      ("edgetam", "meta size-512")]
     assert [(entry.size, entry.name, entry.objects) for entry in plan if entry.busy] == [
         ("tiny", "ours exact", 1), ("tiny", "meta", 1), ("edgetam", "ours exact", 1), ("edgetam", "meta", 1)]
+    assert [entry.name for entry in plan if entry.objects == 4 and entry.size == "edgetam"] == ["ours exact", "ours size-512"]
     assert next(entry for entry in plan if entry.name == "meta size-512").base == ("edgetam", "ours size-512", 1, False)
     assert modes_of("edgetam", ["size-672", "share-5", "every-2", "exact"]) == ["exact", "every-2"]
     assert [entry.name for entry in entries(["nano"], ["ours", "meta"], [], [1], beside="quiet", repeats=2)] == [

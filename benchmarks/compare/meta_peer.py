@@ -12,21 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmarks.compare.measure import EncoderClock, Job, main
-
-# torchvision's compiled operators are absent beside a CPU build of torch; declaring them lets `sam2` import.
-OPERATORS: Any = torch.library.Library("torchvision", "FRAGMENT")
-SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "roi_align": "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-                 "int sampling_ratio, bool aligned) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-for schema in SCHEMAS.values():
-    OPERATORS.define(schema)
 
 CONFIGS = {size: f"configs/sam2.1/sam2.1_hiera_{letter}.yaml"
            for size, letter in (("tiny", "t"), ("small", "s"), ("base_plus", "b+"), ("large", "l"))}
@@ -37,13 +25,16 @@ class MetaPeer:
     """The predictor reads a folder of JPEG files whole, and encodes frame 0, when a clip is opened."""
 
     def __init__(self, job: Job) -> None:
+        overrides = [f"++model.image_size={job.image_size}"]
         if job.size == "edgetam":
             _load_no_encoder()
-        from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]  # after the operators
+            cells = job.image_size // 16
+            overrides.append(f"++model.memory_attention.layer.cross_attention.q_sizes=[{cells},{cells}]")
+        from sam2.build_sam import build_sam2_video_predictor  # type: ignore[import-not-found]
 
         self.predictor: Any = build_sam2_video_predictor(
-            CONFIGS[job.size], job.checkpoint, device="cpu",
-            hydra_overrides_extra=[f"++model.image_size={job.image_size}"])
+            CONFIGS[job.size], job.checkpoint, device="cpu", hydra_overrides_extra=overrides)
+        self.predictor.fill_hole_area = 0  # the code of EdgeTAM fills small holes on a CPU, too; nobody else does here
         self.clock = EncoderClock().watch(self.predictor.image_encoder)
         self.prepare_s = 0.0
         self._state: dict[str, Any] = {}

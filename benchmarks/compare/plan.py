@@ -72,5 +72,7 @@ def entries(sizes: Sequence[str], only: Sequence[str], asked: Sequence[str], obj
             for count in dict.fromkeys(objects):
                 for size in dict.fromkeys(sizes):
                     for name, module, mode in contenders(size, only, asked):
-                        if not (beside == "both" and busy and (count > 1 or mode != EXACT or name == "transformers")):
+                        twice = count == 1 and mode == EXACT and name != "transformers"
+                        alone = size == CONDENSED and name.startswith("meta")  # Meta's EdgeTAM stops at a second object
+                        if (twice or not busy or beside != "both") and (count == 1 or not alone):
                             yield Entry(size, name, module, mode, count, busy, repeat)

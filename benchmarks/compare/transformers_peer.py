@@ -27,6 +27,7 @@ from transformers import (
     EdgeTamVisionConfig,
     Sam2VideoInferenceSession,
     Sam2VideoModel,
+    TimmWrapperConfig,
 )
 
 from benchmarks.compare.measure import EncoderClock, Job, enlarge, main
@@ -78,12 +79,11 @@ def _sam2(job: Job) -> tuple[Any, Any]:
 
 def _edgetam(job: Job) -> tuple[Any, Any]:
     """With the library's own image encoder, by timm."""
-    import benchmarks.compare.meta_peer  # noqa: F401  # declares torchvision's operators, without which timm is not imported
     config = edgetam_config.config_for(job.image_size)
     places = config.vision_config.backbone_feature_sizes
     config.vision_config = EdgeTamVisionConfig(
-        backbone_config={"model_type": "timm_wrapper", "architecture": "repvit_m1", "do_pooling": False,
-                         "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}},
+        backbone_config=TimmWrapperConfig(architecture="repvit_m1", do_pooling=False, model_args={
+            "in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}),
         backbone_feature_sizes=places, **edgetam_config.ENCODER)
     model: Any = EdgeTamVideoModel(config)
     missing, unused = model.load_state_dict(from_meta(torch.load(job.checkpoint)["model"]), strict=False)
