@@ -35,7 +35,7 @@ test: install
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-all: install
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m ''
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m 'not image'
 
 check: install
 	$(BIN)/ruff check .

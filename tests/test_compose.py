@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +140,35 @@ def test_dockerfile_copies_what_exists_and_is_in_the_context() -> None:
     copied = {source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
     assert copied == let_in
     assert all((CONTEXT / source).exists() for source in copied)
+
+
+def test_a_change_of_the_source_leaves_the_packages_layer_alone() -> None:
+    """The source is copied in a stage of its own, and its layer comes after the packages' in the image."""
+    stages = re.split(r"^FROM ", (CONTEXT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    by_name = {stage.splitlines()[0].split(" AS ")[-1]: stage for stage in stages}
+    assert [name for name, stage in by_name.items() if "COPY sam_service" in stage] == ["service"]
+    assert by_name["slim"].startswith("packages ")
+    assert re.findall(r"^COPY --from=(\w+)", stages[-1], re.MULTILINE) == ["slim", "service"]
+
+
+def test_what_makes_the_image_small_imports_all_that_the_service_imports() -> None:
+    spec = importlib.util.spec_from_file_location("slim_image", CONTEXT / "slim_image.py")
+    assert spec is not None and spec.loader is not None
+    slim = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(slim)
+    imported = {name.split(".")[0] for path in (CONTEXT / "sam_service").rglob("*.py") for name in names_imported(path)}
+    ours = imported - set(sys.stdlib_module_names) - {"sam_service", "starlette", "pydantic", "pydantic_core"}
+    assert ours <= {name.split(".")[0] for name in slim.PACKAGES}
+    models = {".".join(name.split(".")[:4]) for path in (CONTEXT / "sam_service").rglob("*.py")
+              for name in names_imported(path) if name.startswith("transformers.models.")}
+    assert models and models <= set(slim.PACKAGES)
+
+
+def names_imported(path: Path) -> list[str]:
+    """Modules that a module imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    return [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names] + [
+        str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
 
 
 def test_image_does_not_run_as_root() -> None:

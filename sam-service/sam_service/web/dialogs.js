@@ -69,7 +69,26 @@ export async function showModel(stopped = () => false) {
   });
   byId("model-note").textContent = note ? sentence(note) : "";
   byId("start-model").textContent = `Model: ${shown}, on ${health.device}.`;
+  if (health.fetching) followFetching(health.fetching);
   return health;
+}
+
+let following = null;
+
+/** Show how far the weights are that replace the trial model, and look again until they are here. */
+function followFetching(fetching) {
+  byId("start-model").textContent += ` ${fetchingWords(fetching)}`;
+  byId("model-words").textContent = fetchingWords(fetching);
+  byId("model-note").textContent = `${fetchingWords(fetching)} Open sessions keep their model.`;
+  clearTimeout(following);
+  if (fetching.state !== "failed") following = setTimeout(() => showModel().catch(() => {}), 2000);
+}
+
+function fetchingWords({ label, state, done_bytes: done, total_bytes: total, error }) {
+  if (state === "failed") return `${label} cannot be used: ${error}`;
+  if (state === "loading") return `${label} is being loaded.`;
+  if (state === "waiting") return `${label} cannot be fetched yet; the service tries again.`;
+  return `${label} is being fetched${total ? `: ${Math.floor((100 * done) / total)} %` : "…"}`;
 }
 
 function facts(list, rows) {
