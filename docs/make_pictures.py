@@ -83,8 +83,8 @@ def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: i
 def film(studio: Studio, video: Path, to: Path) -> None:
     """An animated picture of a mask that takes too much, and of the correction on a later frame.
 
-    Documents can show it where they cannot show a video. The balloon is clicked, and the page's own mask takes the ball as well;
-    on frame CORRECTED a right click on the ball takes it out.
+    Documents can show it where they cannot show a video. The balloon is clicked, and its mask takes the ball as well; on frame
+    CORRECTED a right click on the ball takes it out.
     """
     studio.upload(video, max_frames=FILM_FRAMES)
     studio.click(*BALLOON)
