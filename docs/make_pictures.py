@@ -1,4 +1,4 @@
-"""Take the pictures of the studio page that the documents show, and the README's film of the service's own export.
+"""Take the pictures of the studio page that the documents show, and the README's film of a correction on a later frame.
 
     PYTHONPATH=sam-service:. python docs/make_pictures.py [VIDEO --click X,Y [--click X,Y]] [--frames N] [--theme light]
 
@@ -9,22 +9,24 @@ a video the clip of `docs/scene.py` is used. Needs Chromium, like the tests of t
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
 from pathlib import Path
 
-import cv2
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
 from sam_service.client import SamClient
+from sam_service.demo_clip import render_clip
 from sam_service.local import local_service
 
-from docs.scene import BALL, BALLOON, render_scene
+from docs.scene import BALL, BALLOON, FPS, ball_at, render_scene
 from tests.support import settings
 from tests.web.studio import ARGUMENTS, Studio, find_browser
 
 QUALITY = 82
-FILM_WIDTH, FILM_STEP, FILM_QUALITY = 480, 2, 55
+FILM_WIDTH, FILM_STEP, FILM_QUALITY, FILM_FRAMES = 480, 2, 55, 80
+CORRECTED, HELD = 36, 16  # the frame that is corrected; pictures that the film stands still
 
 
 def main() -> int:
@@ -40,25 +42,24 @@ def main() -> int:
     width, height = (int(side) for side in options.size.split("x"))
     clicks = [tuple(float(value) for value in click.split(",")) for click in options.click] or [BALLOON, BALL]
     options.out.mkdir(parents=True, exist_ok=True)
-    with (tempfile.TemporaryDirectory() as scratch, local_service(settings()) as url,
+    with (tempfile.TemporaryDirectory() as folder, local_service(settings(sam2_video_dir=Path(folder))) as url,
           SamClient(url) as client):
         client.wait_ready()
-        video = options.video or render_scene(Path(scratch) / "balloon.mp4")
+        render_clip(Path(folder) / "meadow.mp4")
+        video = options.video or render_scene(Path(folder) / "balloon.mp4")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=options.theme)
             studio = Studio(page, url)
             take(studio, video, clicks, options.frames, options.out)
-            film(client.session(studio.session_id).export("webm", scratch), options.out / "film.webp")
+            if options.video is None:
+                film(studio, video, options.out / "film.webp")
             browser.close()
     return 0
 
 
 def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: int, out: Path) -> None:
     """Go through the page's states and take a picture of each."""
-    studio.start()
-    studio.page.locator("#start-model:not(:empty)").wait_for()
-    shoot(studio.page, out, "start")
     studio.upload(video, max_frames=frames)
     studio.click(*clicks[0])
     shoot(studio.page, out, "clicked")
@@ -73,20 +74,63 @@ def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: i
     studio.page.locator("#tracking").wait_for(state="hidden", timeout=600_000)
     studio.press("w")
     shoot(studio.page, out, "finished")
+    studio.start()
+    studio.page.locator("#start-model:not(:empty)").wait_for()
+    studio.page.locator("#library img").first.wait_for()
+    shoot(studio.page, out, "start")
 
 
-def film(overlay: Path, to: Path) -> None:
-    """Make an animated picture of an exported overlay: documents can show it where they cannot show a video."""
-    capture = cv2.VideoCapture(str(overlay))
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    pictures = []
-    while (frame := capture.read()[1]) is not None:
-        height = round(frame.shape[0] * FILM_WIDTH / frame.shape[1])
-        small = cv2.resize(frame, (FILM_WIDTH, height), interpolation=cv2.INTER_AREA)
-        pictures.append(Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB)))
-    first, *rest = pictures[::FILM_STEP]
-    first.save(to, save_all=True, append_images=rest, duration=round(1000 * FILM_STEP / fps), loop=0, quality=FILM_QUALITY,
+def film(studio: Studio, video: Path, to: Path) -> None:
+    """An animated picture of a mask that takes too much, and of the correction on a later frame.
+
+    Documents can show it where they cannot show a video. The balloon is clicked, and its mask takes the ball as well; on frame
+    CORRECTED a right click on the ball takes it out.
+    """
+    studio.upload(video, max_frames=FILM_FRAMES)
+    studio.click(*BALLOON)
+    track(studio, "t")
+    seen = [caption(picture(studio, frame), "One click on the balloon. Its mask takes the ball, too.")
+            for frame in range(0, CORRECTED, FILM_STEP)]
+    studio.page.fill("#frame-number", str(CORRECTED))
+    studio.press("Enter")
+    seen += [caption(picture(studio, CORRECTED), "On a later frame: a right click on the ball …")] * HELD
+    studio.click(*ball_at(CORRECTED), button="right")
+    seen += [caption(picture(studio, CORRECTED), "… takes it out of the mask.")] * HELD
+    track(studio, "f")
+    seen += [caption(picture(studio, frame), "Tracked on from there: the balloon alone.")
+             for frame in range(CORRECTED, FILM_FRAMES, FILM_STEP)]
+    first, *rest = seen
+    first.save(to, save_all=True, append_images=rest, duration=round(1000 * FILM_STEP / FPS), loop=0, quality=FILM_QUALITY,
                method=6)
+
+
+def track(studio: Studio, key: str) -> None:
+    """Track by a key of the page, and wait for the end."""
+    studio.press(key)
+    studio.page.locator("#tracking").wait_for(state="visible")
+    studio.page.locator("#tracking").wait_for(state="hidden", timeout=600_000)
+
+
+def picture(studio: Studio, frame: int) -> Image.Image:
+    """The stage with a frame and its masks, FILM_WIDTH pixels wide."""
+    if studio.page.locator("#frame-number").input_value() != str(frame):
+        studio.page.fill("#frame-number", str(frame))
+        studio.press("Enter")
+    studio.shown(frame)
+    studio.idle()
+    studio.page.wait_for_timeout(250)  # until the frame's masks are drawn, too
+    shot = Image.open(io.BytesIO(studio.page.locator("#stage").screenshot(type="png"))).convert("RGB")
+    (left, top), (right, bottom) = studio.on_canvas(0, 0), studio.on_canvas(*studio.frame_size())
+    return shot.crop((round(left), round(top), round(right), round(bottom))).resize((FILM_WIDTH, FILM_WIDTH * 9 // 16))
+
+
+def caption(picture: Image.Image, words: str) -> Image.Image:
+    """The picture with words on a dark bar below it."""
+    height = picture.height
+    drawn = Image.new("RGB", (picture.width, height + 26), (14, 16, 20))
+    drawn.paste(picture)
+    ImageDraw.Draw(drawn).text((10, height + 5), words, (231, 234, 240), ImageFont.load_default(14))
+    return drawn
 
 
 def shoot(page: Page, out: Path, name: str) -> None:

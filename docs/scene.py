@@ -29,10 +29,15 @@ def render_scene(path: Path, seed: int = 3) -> Path:
     for index in range(FRAMES):
         image = ground[:, index: index + WIDTH].copy()
         _draw_balloon(image, BALLOON[0] + 3.6 * index, BALLOON[1] + 22 * np.sin(index / 14), np.sin(index / 19) / 12)
-        _draw_ball(image, BALL[0] - 4.4 * index, BALL[1] + 60 - 130 * abs(np.sin(np.pi * index / 30 + 0.5)), index * 0.11)
+        _draw_ball(image, *ball_at(index), index * 0.11)
         writer.write((image + rng.normal(0, 2.5, image.shape)).clip(0, 255).astype(np.uint8))
     writer.release()
     return path
+
+
+def ball_at(index: int) -> tuple[float, float]:
+    """The ball's centre on a frame, pixels."""
+    return BALL[0] - 4.4 * index, float(BALL[1] + 60 - 130 * abs(np.sin(np.pi * index / 30 + 0.5)))
 
 
 def _landscape(rng: np.random.Generator) -> NDArray[np.uint8]:

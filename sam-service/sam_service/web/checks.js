@@ -13,7 +13,7 @@ export class Checks {
   }
 
   start() {
-    this.session.on(["tracks", "objects"], () => this.soon());
+    this.session.on(["tracks", "objects", "job"], () => this.soon());
     this.show();
   }
 
@@ -28,7 +28,7 @@ export class Checks {
     const weak = this.session.weak();
     byId("weak").hidden = !weak.length;
     byId("weak-count").textContent = weak.length;
-    const gaps = this.session.gaps();
+    const gaps = this.session.job ? [] : this.session.gaps(); // while it tracks, what is to come is no gap
     byId("gap-next").hidden = !gaps.length;
     byId("gap-next").textContent = count(gaps.length, "gap");
   }
