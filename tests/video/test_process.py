@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
-from sam_service.errors import CapacityError, EngineError, NotAVideo, ServiceError, TooLarge
+from sam_service.errors import CapacityError, EngineError, NotAVideo, NotFound, ServiceError, TooLarge
+from sam_service.sessions.paths import resolve_video
 from sam_service.video.extract import Extraction
 from sam_service.video.frames import FrameStore
 from sam_service.video.job import Job
@@ -24,7 +26,8 @@ from sam_service.video.launch import Spares
 from sam_service.video.limits import VideoLimits
 from sam_service.video.manifest import FrameOptions
 from sam_service.video.process import DecodingProcess
-from sam_service.video.wire import unpack_frame
+from sam_service.video.source import open_source
+from sam_service.video.wire import Channel, unpack_frame
 
 from tests import clips
 
@@ -123,6 +126,12 @@ def test_what_is_confined(process: DecodingProcess, long_clip: Path) -> None:
     assert child.rlimit(psutil.RLIMIT_AS)[1] < VideoLimits().max_memory_bytes + (1 << 30)
     assert not any("torch" in region.path for region in child.memory_maps())
     assert "SAM2_API_KEY" not in child.environ()
+    if sys.platform == "linux":
+        lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+        told = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        assert (told["NoNewPrivs"], int(told["CapEff"], 16), int(told["CapPrm"], 16)) == ("1", 0, 0)
+        assert Path(f"/proc/{child.pid}/oom_score_adj").read_text().strip() == "500"
+        assert "system calls" not in process.guards or told["Seccomp"] == "2"
     opened = child.open_files()
     assert {file.path for file in opened} == {str(long_clip)}
 
@@ -340,3 +349,40 @@ def test_a_frame_is_a_picture_of_its_size_in_one_scan() -> None:
             unpack_frame(bad, 64, 48)
     with pytest.raises(ValueError, match="bytes"):
         unpack_frame(good, 64, 48, raw=True)
+
+
+@pytest.mark.parametrize("message", [
+    b"F" + struct.pack("<I", 0xFFFFFFFF), b"Z" + struct.pack("<I", 0), b"I" + struct.pack("<I", 2) + b"{}",
+    b"X" + struct.pack("<I", 30) + b'{"kind":"SystemExit","code":1} ', b"X" + struct.pack("<I", 5) + b"\x80\x04K\x01.",
+    b"X" + struct.pack("<I", 74) + b'{"kind": "NotAVideo", "message": "a", "field": "file", "code": "<script>"}',
+    b"X" + struct.pack("<I", 67) + b'{"kind": "NotAVideo", "message": [1], "field": null, "code": "a_b"}',
+    b"F" + struct.pack("<I", 18) + struct.pack("<dq", float("nan"), 0) + b"\xff\xd8"])
+def test_what_a_decoder_should_never_send_ends_it(process: DecodingProcess, message: bytes) -> None:
+    """Words of a process that was taken over: too long, of no kind, without fields, an error that is none of ours, a pickle."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process._started.channel, real = Channel(ours), process._started.channel  # type: ignore[union-attr]
+        theirs.sendall(message)
+        with pytest.raises(NotAVideo) as caught:
+            next(process.frames(LONG))
+        assert caught.value.code == "decoder_crashed"
+        process._started.channel.close()  # type: ignore[union-attr]
+        process._started.channel = real  # type: ignore[union-attr]
+
+
+def test_a_path_that_becomes_a_link_behind_the_check_is_refused(tmp_path: Path) -> None:
+    inside = tmp_path / "videos" / "folder"
+    inside.mkdir(parents=True)
+    clips.write_video(inside / "clip.mp4", 2)
+    (tmp_path / "outside").mkdir()
+    clips.write_video(tmp_path / "outside" / "clip.mp4", 2)
+    for name in ("folder/clip.mp4", "folder"):
+        path = resolve_video(tmp_path / "videos", "folder/clip.mp4")
+        os.close(open_source(path))
+        swapped = tmp_path / "videos" / name
+        swapped.rename(tmp_path / "before")
+        swapped.symlink_to(tmp_path / "outside" / name.removeprefix("folder").lstrip("/"))
+        with pytest.raises(NotFound):
+            open_source(path)
+        swapped.unlink()
+        (tmp_path / "before").rename(swapped)

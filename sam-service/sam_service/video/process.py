@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
                       signal.SIGSYS})
+_MAX_ERROR, _PLAIN_WORDS = 4000, re.compile(r"[A-Za-z0-9_.\[\]]{1,60}")
 _MAX_LOGGED_LINES, _MAX_LOGGED_LINE = 12, 300
 
 
@@ -202,8 +204,16 @@ def _end(body: bytes) -> tuple[bool, int, float, bool]:
 
 
 def _error(body: bytes) -> ServiceError:
-    """The error that a process sends. Its words are the service's own; the decoder's never leave the log."""
-    error = unpack_error(json.loads(body))
+    """The error that a process sends. Its words are the service's own; the decoder's never leave the log.
+
+    Raises ValueError where its code or field is no plain word, and where it is otherwise none of ours.
+    """
+    packed = json.loads(body)
+    if not isinstance(packed["message"], str) or len(packed["message"]) > _MAX_ERROR:
+        raise ValueError("no message")
+    if any(packed[name] is not None and not _PLAIN_WORDS.fullmatch(packed[name]) for name in ("code", "field")):
+        raise ValueError("no code")
+    error = unpack_error(packed)
     if error is None:
         raise ValueError("no error")
     return error
