@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -117,6 +118,18 @@ def telecined(path: Path) -> None:
     path.write_bytes(data)
 
 
+def turned(source: Path, path: Path) -> None:
+    """A copy in which the pictures themselves say that they are to be shown turned by a quarter."""
+    with av.open(str(source)) as reading, av.open(str(path), "w") as target:
+        stream = reading.streams.video[0]
+        turning = BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", stream)
+        copy = target.add_stream_from_template(stream)
+        for packet in reading.demux(stream):
+            for marked in turning.filter(packet if packet.size else None):
+                marked.stream = copy
+                target.mux(marked)
+
+
 def hdr(path: Path, transfer: int, name: str) -> None:
     """A clip in BT.2020 with a transfer function, by its number and x265's name of it."""
 
@@ -174,6 +187,8 @@ CLIPS: dict[str, Callable[[Path], None]] = {
         "encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "0" * 32}),
     "narrow.ts": lambda path: write(path, "mpeg2video", aspect=Fraction(1), options={"b": "5M"}),
     "wide.ts": lambda path: write(path, "mpeg2video", aspect=Fraction(4, 3), options={"b": "5M"}),
+    "upright.ts": lambda path: write(path, "libx264", options=X264),
+    "turned.ts": lambda path: turned(path.with_name("upright.ts"), path),
     "pq.mp4": lambda path: hdr(path, 16, "smpte2084"),
     "hlg.mp4": lambda path: hdr(path, 18, "arib-std-b67"),
     "bt2020.mp4": lambda path: hdr(path, 14, "bt2020-10"),

@@ -170,6 +170,23 @@ def test_a_sample_aspect_that_changes_is_said(made: Path, tmp_path: Path) -> Non
     assert not decoded(made / "wide.ts").process.size_changed
 
 
+def test_pictures_that_turn_in_mid_stream_are_said(made: Path, tmp_path: Path) -> None:
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes((made / "upright.ts").read_bytes() + (made / "turned.ts").read_bytes())
+    clip = decoded(joined)
+    assert [picture.shape for picture in clip.pictures] == [(96, 160, 3)] * 24
+    assert clip.process.size_changed
+    turned = decoded(made / "turned.ts")
+    assert ([picture.shape for picture in turned.pictures], turned.process.size_changed) == ([(160, 96, 3)] * 12, False)
+
+
+def test_what_the_codec_says_at_a_keyframe_holds_for_the_pictures_after_it(made: Path) -> None:
+    """H.264 says how its pictures lie with the first of a sequence only."""
+    turned, upright = decoded(made / "turned.ts"), decoded(made / "upright.ts")
+    for shown, stored in zip(turned.pictures, upright.pictures, strict=True):
+        assert np.abs(shown.astype(int) - np.rot90(stored)).mean() < 5
+
+
 def test_an_mp4_that_breaks_off_before_its_index_says_so(made: Path, tmp_path: Path) -> None:
     data = (made / "plain.mp4").read_bytes()
     cut = tmp_path / "cut.mp4"

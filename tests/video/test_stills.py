@@ -168,6 +168,18 @@ def test_pictures_lie_as_their_exif_says(tmp_path: Path, suffix: str) -> None:
     assert np.abs(shown.astype(int) - np.rot90(np.asarray(image), -1)).mean() < 5
 
 
+def test_all_eight_orientations_of_exif(tmp_path: Path) -> None:
+    stored = clips.picture(5, 120, 120)[..., ::-1]
+    shown = {1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1], 5: stored.transpose(1, 0, 2),
+             6: np.rot90(stored, -1), 7: stored[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(stored)}
+    for orientation in shown:
+        described = Image.Exif()
+        described[0x0112] = orientation
+        Image.fromarray(stored).save(tmp_path / f"{orientation}.jpg", exif=described, quality=95)
+    for picture, expected in zip(decoded(tmp_path).pictures, shown.values(), strict=True):
+        assert np.abs(picture.astype(int) - expected).mean() < 5
+
+
 def test_pictures_of_another_size_are_named(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(picture(0))
     (tmp_path / "1.png").write_bytes(picture(1))

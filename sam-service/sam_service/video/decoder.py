@@ -93,8 +93,7 @@ class Decoder:
         self._frames = self._shown()
         self._frame: VideoFrame | None = None
         self._turn = UPRIGHT
-        self._first_size: tuple[int, int] | None = None
-        self._first_aspect: Fraction | None = None  # by the codec, which a broadcast may change in mid-stream
+        self._first_looks: tuple[int, int, Fraction | None, bool] | None = None  # all of which may change in mid-stream
         self.size_changed = False
         aspect = self._stream.sample_aspect_ratio
         self.pixel_aspect = Fraction(1) if not aspect else Fraction(aspect)
@@ -109,13 +108,15 @@ class Decoder:
         stamp = frame.pts if frame.pts is not None else frame.dts
         base = frame.time_base or self._stream.time_base
         self._clock.tick(float(stamp * base) if stamp is not None and base else None)
-        self._turn = _turn(frame)
+        # A codec's own word on how pictures lie comes with the first of a sequence and holds for the others.
+        self._turn = _turn(frame) or (UPRIGHT if frame.key_frame else self._turn)
         codec_aspect = self._stream.codec_context.sample_aspect_ratio
-        if self._first_size is None:
-            self._first_size, self._first_aspect = (frame.width, frame.height), codec_aspect
+        looks = (frame.width, frame.height, codec_aspect, self._turn.transposed)
+        if self._first_looks is None:
+            self._first_looks = looks
             shown = square_pixels(frame.width, frame.height, self.pixel_aspect)
             self.width, self.height = self._turn.size(*shown)
-        self.size_changed |= (frame.width, frame.height) != self._first_size or codec_aspect != self._first_aspect
+        self.size_changed |= looks != self._first_looks
         return True
 
     @property
@@ -342,13 +343,14 @@ def _largest(streams: list[VideoStream]) -> VideoStream:
     return largest
 
 
-def _turn(frame: VideoFrame) -> Turn:
+def _turn(frame: VideoFrame) -> Turn | None:
+    """How the picture says that it lies, None where it says nothing."""
     if not frame.rotation and not frame.side_data:
-        return UPRIGHT
+        return None
     try:
         return turn_of(bytes(cast(Any, frame.side_data)[SideDataType.DISPLAYMATRIX]))
     except (KeyError, ValueError):  # none, or a kind of data that PyAV does not know
-        return UPRIGHT
+        return None
 
 
 def _no_frames() -> NotAVideo:
