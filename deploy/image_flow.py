@@ -52,6 +52,7 @@ class Flow:
             try:
                 for files in ((BASE,), (BASE, CPU)):
                     self._serve(files, options, clip)
+                self._empty(options, clip)
                 self._gpu(options)
                 self._weights(options, Path(folder), clip)
                 self._upgrade(options, Path(folder), upgrade_from)
@@ -128,6 +129,15 @@ class Flow:
         self.note(f"{name}: the root and the videos are read-only", all(refused))
         installed = docker("exec", container, "sh", "-c", "ls /opt/venv/lib/python3*/site-packages")
         self.note(f"{name}: no CUDA in the image", "nvidia" not in installed and "triton" not in installed)
+
+    def _empty(self, options: dict[str, str], clip: Path) -> None:
+        """A first start that asks for SAM 2.1 where no hub is reached, or where its weights take long."""
+        more = {"SAM2_MODEL_SIZE": "tiny"}
+        with self._up((BASE,), options | more) as (client, _), client.open_video(clip, max_frames=1) as video:
+            health = client.health()
+            self.note("first start: the embedded model answers and says which model it stands in for",
+                      health["model"]["size"] == "nano" and health["fetching"]["size"] == "tiny"
+                      and video.add_object(points=[CLICK]).area > 0)
 
     def _gpu(self, options: dict[str, str]) -> None:
         """The GPU file is read by Compose; without NVIDIA's runtime there is nothing to start."""

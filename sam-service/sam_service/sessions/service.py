@@ -323,13 +323,13 @@ class SessionService:
             await asyncio.wrap_future(reading)
 
     def _frame(self, session: Session, index: int, wanted: Sequence[int]) -> ClipFrame:
-        image_size = session.record.image_size
+        image_size, bank = session.record.image_size, session.any_bank
 
         def read(at: int) -> NDArray[np.uint8]:
             with self.telemetry.stage("decode"):
                 return session.frames.read(at)
 
-        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size, session.bank.model))
+        frame = ClipFrame(index, session.size, read, lambda image: self.engine.resize(image, image_size, bank.model))
         there = [at for at in wanted if session.frames.first <= at < session.frames.frames_ready]
         frame.prefetch(self.pool, self.engine.frames_read(image_size, session.session_id, there))
         return frame
