@@ -106,6 +106,8 @@ def test_sessions_are_kept_listed_and_deleted(tmp_path: Path, clip: Path) -> Non
         session_id = json.loads(kept.stdout)["session_id"]
         assert "ball.mp4" in (line := run("sessions").stdout)
         assert line.startswith(session_id)
+        assert "undid add (object 1)" in run("sessions", "undo", session_id).stdout
+        assert json.loads(run("sessions", "redo", session_id, "--json").stdout)["object_ids"] == [1]
         assert run("sessions", "delete", "0" * 32).returncode == 3
         assert json.loads(run("sessions", "delete", session_id, "--json").stdout) == {"deleted": [session_id]}
         assert run("sessions").stdout == ""
@@ -299,7 +301,7 @@ def test_demo_chooses_a_point_that_moves(tmp_path: Path, clip: Path) -> None:
     (["segment", "text.mp4", "--point", "1,2", "--url", "http://127.0.0.1:9", "--model-size", "tiny", "--out", "out"], 2,
      "--model-size"),
     (["serve", "--port", "99999"], 2, "PORT"),
-    (["sessions", "delete"], 2, "--all"),
+    (["sessions", "delete"], 2, "--all"), (["sessions", "undo"], 2, "the ID of a session"),
     (["segment", "missing.mp4", "--point", "1,2", "--out", "out"], 3, "no file missing.mp4"),
     (["segment", "text.mp4", "--point", "1,2", "--out", "text.mp4"], 3, "text.mp4"),
     (["demo", "--video", "missing.mp4", "--out", "out"], 3, "no file missing.mp4"),

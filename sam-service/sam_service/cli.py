@@ -82,10 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the models, or fetch their weights ahead of the first start",
                                  epilog=TABLE, formatter_class=layout)
     _add_models(models)
-    sessions = commands.add_parser("sessions", help="list or delete the sessions of a running service", epilog=TABLE,
-                                   formatter_class=layout)
-    sessions.add_argument("action", choices=("list", "delete"), nargs="?", default="list")
-    sessions.add_argument("session_ids", nargs="*", metavar="ID", help="sessions to delete")
+    sessions = commands.add_parser("sessions", help="list or delete the sessions of a running service, undo steps",
+                                   epilog=TABLE, formatter_class=layout)
+    sessions.add_argument("action", choices=("list", "delete", "undo", "redo"), nargs="?", default="list")
+    sessions.add_argument("session_ids", nargs="*", metavar="ID", help="the sessions")
     sessions.add_argument("--all", action="store_true", help="delete all sessions")
     sessions.add_argument("--url", default=DEFAULT_URL, help=f"the service, its key in SAM2_API_KEY (default {DEFAULT_URL})")
     sessions.add_argument("--json", action="store_true", help="print one JSON document on stdout")
@@ -362,8 +362,12 @@ def _sessions(options: argparse.Namespace) -> int:
         options.parser.error("say which sessions to delete: their IDs, or --all")
     if options.action == "list" and (named or options.all):
         options.parser.error("IDs and --all go with delete")
+    if options.action in ("undo", "redo") and (not named or options.all):
+        options.parser.error(f"say where to {options.action}: the ID of a session")
     _check_url(options)
-    from sam_service.commands.sessions import delete_sessions, list_sessions
+    from sam_service.commands.sessions import delete_sessions, list_sessions, move_sessions
+    if options.action in ("undo", "redo"):
+        return move_sessions(options.url, options.session_ids, undo=options.action == "undo", as_json=options.json)
     if options.action == "list":
         return list_sessions(options.url, as_json=options.json)
     return delete_sessions(options.url, None if options.all else options.session_ids, as_json=options.json)

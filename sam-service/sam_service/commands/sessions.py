@@ -1,4 +1,4 @@
-"""`sam-service sessions`: list or delete what is open on a running service."""
+"""`sam-service sessions`: list or delete what is open on a running service, undo or redo the last step there."""
 
 from __future__ import annotations
 
@@ -42,6 +42,20 @@ def delete_sessions(url: str, session_ids: Sequence[str] | None, *, as_json: boo
             print("\n".join(f"deleted {session_id}" for session_id in chosen))
         else:
             print("no session is open", file=sys.stderr)
+    return _with(url, run)
+
+
+def move_sessions(url: str, session_ids: Sequence[str], *, undo: bool, as_json: bool) -> Exit:
+    """Undo the last step of each of these sessions, or redo the one that was undone last."""
+    def run(client: SamClient) -> None:
+        for session_id in session_ids:
+            moved = client.perform(calls.undo(session_id) if undo else calls.redo(session_id))
+            if as_json:
+                print(json.dumps(moved))
+            else:
+                objects = ", ".join(map(str, moved["step"]["object_ids"]))
+                print(f"{'undid' if undo else 'redid'} {moved['step']['kind'].replace('_', ' ')} (object {objects}); "
+                      f"{counted(len(moved['changed_frames']), 'frame')} changed")
     return _with(url, run)
 
 

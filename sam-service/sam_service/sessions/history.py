@@ -79,17 +79,15 @@ async def drop_undone(sessions: SessionService, session: Session) -> None:
 
 
 async def forget_oldest(sessions: SessionService, session: Session) -> None:
-    """Keep the history within its limits: MAX_STEPS steps, and the bytes that a session's memory may have on disk. Holds the
-    session's lock."""
+    """Keep the history within its limits: MAX_STEPS steps, and fewer where the memory with what they keep takes more than a
+    session may have on disk. The newest one stays. Holds the session's lock."""
 
     def too_large() -> bool:
         return bool(session.memory is MemoryState.READY and session.kept_bytes
                     and session.spilled_bytes > sessions.limits.spill_bytes)
 
-    history = session.history
-    if history.undone and too_large():
-        await drop_undone(sessions, session)
-    while history.done and (len(history.done) > MAX_STEPS or too_large()):
+    steps = session.history.done
+    while len(steps) > MAX_STEPS or (len(steps) > 1 and too_large()):
         await _forget(sessions, session, 1)
 
 
