@@ -17,6 +17,7 @@ from sam_service.demo_clip import CLICK
 from sam_service.local import local_service
 from websockets.sync.client import connect
 
+from benchmarks.live import measure
 from tests import colour_family
 from tests.support import jpeg_size, settings
 
@@ -345,6 +346,14 @@ def test_a_session_with_a_file_takes_no_frames(client: SamClient, video: Any) ->
         video.add_object(points=[[1, 1]], frame_idx="latest")
     assert (refused.value.status, [*refused.value.fields]) == (422, ["frame_idx"])
     assert client.http.put("/sessions/none/frames", content=content, headers=kind).status_code == 404
+
+
+@pytest.mark.slow
+def test_a_step_takes_its_time_and_no_more() -> None:
+    """By processor time, which other work on the machine does not stretch."""
+    figures = measure(400, image_size=128)
+    print(figures)
+    assert figures.cpu_p95_to_median <= 1.5
 
 
 def test_nothing_can_be_prompted_before_the_first_frame(colours: SamClient) -> None:

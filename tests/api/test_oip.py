@@ -142,7 +142,8 @@ def test_a_clip_is_tracked_frame_by_frame(url: str, triton: InferenceServerClien
     two = triton.infer("sam2", [picture(40), tensor("points", [[60, 4]], "FP32")], sequence_id=sequence)
     assert two.as_numpy("object_ids").tolist() == [5, 6]
     with SamClient(url) as client:
-        assert client.session(session).state()["live"]["keep_frames"] == 32
+        live = client.session(session).state()["live"]
+        assert live is not None and live["keep_frames"] == 32
         last = triton.infer("sam2", [picture(42)], sequence_id=sequence, sequence_end=True)
         assert disc(last) == pytest.approx(42, abs=1)
         assert client.sessions() == []

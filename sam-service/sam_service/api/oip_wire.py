@@ -104,12 +104,13 @@ def _inputs(document: Mapping[str, Any], behind: memoryview) -> dict[str, Value]
     at = 0
     for position, raw in enumerate(_list(document.get("inputs"), "inputs")):
         tensor = _object(raw, f"inputs[{position}]")
-        name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
+        name, datatype = tensor.get("name"), tensor.get("datatype")
         if not isinstance(name, str) or not name or name in inputs:
             raise InvalidInput("each input has a name of its own", field=f"inputs[{position}].name")
         if not isinstance(datatype, str) or datatype != BYTES and datatype not in DTYPES:
             raise InvalidInput(f"{name[:100]}: datatype has to be {BYTES} or one of {', '.join(DTYPES)}", field=name[:100])
-        count = _count(name, shape)
+        shape = _shape(name, tensor.get("shape"))
+        count = math.prod(shape)
         size = _object(tensor.get("parameters", {}), f"{name[:100]}.parameters").get("binary_data_size")
         if size is None:
             inputs[name] = _from_json(name, datatype, shape, count, tensor.get("data"))
@@ -124,12 +125,12 @@ def _inputs(document: Mapping[str, Any], behind: memoryview) -> dict[str, Value]
     return inputs
 
 
-def _count(name: str, shape: Any) -> int:
+def _shape(name: str, shape: Any) -> list[int]:
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(
             isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 31 for size in shape):
         raise InvalidInput(f"{name[:100]}: shape has to be a list of at most {MAX_DIMENSIONS} numbers, 0 or more",
                            field=name[:100])
-    return math.prod(shape)
+    return shape
 
 
 def _from_binary(name: str, datatype: str, shape: list[int], count: int, data: bytes) -> Value:

@@ -34,15 +34,17 @@ export function onKeyWanted(ask) {
 export const apiKey = () => sessionStorage.getItem(KEY);
 export const url = (path) => new URL(path, base);
 
-/** One call. `body` is sent as JSON. Resolves to the Response; throws Problem, Unreachable, or AbortError.
+/** One call. `body` is sent as JSON, a Blob as it is. Resolves to the Response; throws Problem, Unreachable, or AbortError.
  * @param {string} path @param {any} options */
 export async function request(path, { method = "GET", body, signal, headers = {}, ...options } = {}) {
   for (;;) {
     const key = apiKey();
-    const sent = { ...headers, ...(key ? { "X-API-Key": key } : {}), ...(body ? { "Content-Type": "application/json" } : {}) };
+    const kind = body instanceof Blob ? body.type : "application/json";
+    const sent = { ...headers, ...(key ? { "X-API-Key": key } : {}), ...(body ? { "Content-Type": kind } : {}) };
     let response;
     try {
-      response = await fetch(url(path), { method, signal, headers: sent, body: body && JSON.stringify(body), ...options });
+      const raw = !body || body instanceof Blob ? body : JSON.stringify(body);
+      response = await fetch(url(path), { method, signal, headers: sent, body: raw, ...options });
     } catch (error) {
       throw error.name === "AbortError" ? error : new Unreachable();
     }

@@ -6,6 +6,7 @@ import { byId, focusPicture } from "./dom.js";
 import { Editor } from "./editor.js";
 import { announce, count, failed, notify, sentence } from "./say.js";
 import { Start } from "./start.js";
+import { setUpCamera } from "./webcam.js";
 
 const RETRY_MS = 3000;
 const start = new Start((id) => {
@@ -74,6 +75,7 @@ async function model() {
 }
 
 setUpDialogs();
+setUpCamera();
 byId("home").onclick = (event) => {
   event.preventDefault();
   location.hash = "";
