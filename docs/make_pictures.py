@@ -25,8 +25,8 @@ from tests.support import settings
 from tests.web.studio import ARGUMENTS, Studio, find_browser
 
 QUALITY = 82
-FILM_WIDTH, FILM_STEP, FILM_QUALITY, FILM_FRAMES = 480, 2, 55, 80
-CORRECTED, HELD = 36, 16  # the frame that is corrected; pictures that the film stands still
+FILM_WIDTH, FILM_STEP, FILM_QUALITY, FILM_FRAMES = 480, 2, 55, 64
+CORRECTED, HELD = 30, 14  # the frame that is corrected; pictures that the film stands still
 
 
 def main() -> int:
@@ -72,7 +72,9 @@ def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: i
         studio.page.wait_for_timeout(100)
     shoot(studio.page, out, "tracking")
     studio.page.locator("#tracking").wait_for(state="hidden", timeout=600_000)
-    studio.press("w")
+    studio.page.fill("#frame-number", str(frames // 2))
+    studio.press("Enter")
+    studio.shown(frames // 2)
     shoot(studio.page, out, "finished")
     studio.start()
     studio.page.locator("#start-model:not(:empty)").wait_for()
@@ -101,7 +103,7 @@ def film(studio: Studio, video: Path, to: Path) -> None:
              for frame in range(CORRECTED, FILM_FRAMES, FILM_STEP)]
     first, *rest = seen
     first.save(to, save_all=True, append_images=rest, duration=round(1000 * FILM_STEP / FPS), loop=0, quality=FILM_QUALITY,
-               method=6)
+               method=4)
 
 
 def track(studio: Studio, key: str) -> None:

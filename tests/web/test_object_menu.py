@@ -38,6 +38,12 @@ def undo(studio: Studio) -> None:
 
 def test_a_locked_object_is_left_as_it_is(two: Studio, video: VideoSession) -> None:
     before = [video.masks(frame).masks[1].rle for frame in range(6)]
+    more = two.page.get_by_label("More about meadow").bounding_box()
+    two.page.get_by_label("More about meadow").click()
+    panel = two.page.get_by_role("group", name="meadow").bounding_box()
+    assert more is not None and panel is not None
+    assert abs(panel["x"] + panel["width"] - more["x"] - more["width"]) < 2, "the menu opens at its row"
+    two.press("Escape")
     choose(two, "ball", "Lock")
     expect(two.page.locator("#objects .lock")).to_have_count(1)
     two.click(X + 20, Y)

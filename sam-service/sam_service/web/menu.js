@@ -38,6 +38,7 @@ export class ObjectMenu {
   /** Open the panel of an object at its button. */
   open(id, button) {
     const { session, panel } = this;
+    const { right, bottom, top } = button.getBoundingClientRect(); // the choice below draws the list anew
     this.id = id;
     session.select(id);
     const ids = [...session.objects.keys()],
@@ -54,7 +55,6 @@ export class ObjectMenu {
       ...others.map((other) => element("option", { value: String(other), textContent: session.name(other) })),
     );
     panel.showPopover();
-    const { right, bottom, top } = button.getBoundingClientRect();
     panel.style.left = `${Math.max(8, right - panel.offsetWidth)}px`;
     panel.style.top = `${bottom + panel.offsetHeight < innerHeight ? bottom + 4 : Math.max(8, top - panel.offsetHeight - 4)}px`;
     panel.querySelector("button").focus();
