@@ -57,11 +57,11 @@ def measure(frames: int, image_size: int | None = None) -> Figures:
         while (picture := capture.read()[1]) is not None:
             once.append(cv2.imencode(".jpg", picture)[1].tobytes())
         pictures = [*once, *once[-2:0:-1]]
-        settings = Settings(_env_file=None, log_level="warning")  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, log_level="warning")
         with local_service(settings) as url, SamClient(url) as client:
             client.wait_ready()
             options = {} if image_size is None else {"image_size": image_size}
-            with client.live(640, 360, policy="all", **options) as live:  # type: ignore[arg-type]
+            with client.live(640, 360, policy="all", **options) as live:
                 live.push(pictures[0])
                 live.add_object(points=[list(CLICK)], frame_idx="latest")
                 times, cpu, resident = [], [], []

@@ -209,9 +209,10 @@ def test_a_wrong_prompt_in_a_sequence_pushes_nothing(triton: InferenceServerClie
 
 def test_other_models_and_versions_are_not_there(triton: InferenceServerClient) -> None:
     assert not triton.is_model_ready("sam3")
-    for ask in (lambda: triton.get_model_metadata("sam3"), lambda: triton.get_model_config("sam2", "2")):
-        with pytest.raises(InferenceServerException, match="sam3|version"):
-            ask()
+    with pytest.raises(InferenceServerException, match="sam3"):
+        triton.get_model_metadata("sam3")
+    with pytest.raises(InferenceServerException, match="version"):
+        triton.get_model_config("sam2", "2")
 
 
 BAD: list[tuple[bytes, str | None]] = [
