@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,14 +58,14 @@ def measure(frames: int, image_size: int | None = None) -> Figures:
         while (picture := capture.read()[1]) is not None:
             once.append(cv2.imencode(".jpg", picture)[1].tobytes())
         pictures = [*once, *once[-2:0:-1]]
-        settings = Settings(_env_file=None, log_level="warning")
+        settings = Settings(_env_file=None, log_level="warning")  # type: ignore[call-arg]
         with local_service(settings) as url, SamClient(url) as client:
             client.wait_ready()
-            options = {} if image_size is None else {"image_size": image_size}
+            options: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
             with client.live(640, 360, policy="all", **options) as live:
                 live.push(pictures[0])
                 live.add_object(points=[list(CLICK)], frame_idx="latest")
-                times, cpu, resident = [], [], []
+                times, cpu, resident = list[float](), list[float](), list[float]()
                 for number in range(1, frames):
                     started, cpu_started = time.perf_counter(), time.process_time()
                     live.push(pictures[number % len(pictures)])
