@@ -45,6 +45,14 @@ def exchange(url: str, sent: bytes, *, patience_s: float = PATIENCE_S) -> tuple[
     return [int(status) for status in _STATUS.findall(received)], received
 
 
+def read_head(connection: socket.socket) -> bytes:
+    """An answer's head, and what came with it. Raises TimeoutError; ends early where the service hangs up."""
+    received = b""
+    while b"\r\n\r\n" not in received and (piece := connection.recv(65536)):
+        received += piece
+    return received
+
+
 def reset(connection: socket.socket) -> None:
     """Tear a connection down with RST, as a machine does that lost its power and is back."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
