@@ -4,6 +4,7 @@
     python -m benchmarks.davis DAVIS                                  a service of its own with the embedded model
     python -m benchmarks.davis DAVIS --model-size tiny                another size, whose weights are on this machine
     python -m benchmarks.davis FOLDER --sequences elephant surf       some sequences
+    python -m benchmarks.davis FOLDER --modes plain every-2 int8      each mode in a service of its own, with a table
 
 FOLDER is laid out as DAVIS is, or holds a folder for each sequence with pictures and PNG files of labels beside them. As in the
 benchmark, the first and the last frame do not count, and a sequence counts as much as any other. A click lies deepest inside
@@ -13,9 +14,11 @@ the object; boxes are tight.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,17 @@ from benchmarks.labelled import UNUSED, Clip, add_service_options, clips_of, rea
 from benchmarks.metrics import Mask, boundary, bounding_box, inner_point, region
 
 KINDS = ("mask", "click", "box")
+# What is changed in the service's settings, by mode.
+MODES: dict[str, dict[str, str]] = {
+    "plain": {},
+    "float32": {"SAM2_PRECISION": "float32"},
+    "bfloat16": {"SAM2_PRECISION": "bfloat16"},
+    "int8": {"SAM2_QUANTIZE": "true"},
+    "share-5": {"SAM2_MEMORY_SHARE": "0.05"},
+    "every-2": {"SAM2_TRACK_EVERY": "2"},
+    "every-4": {"SAM2_TRACK_EVERY": "4"},
+    **{f"size-{side}": {"SAM2_IMAGE_SIZE": str(side)} for side in (128, 192, 256, 512, 768)},
+}
 
 
 def prompt_of(kind: str, mask: Mask, session: VideoSession) -> dict[str, Any]:
@@ -93,12 +107,43 @@ def main() -> None:
     parser.add_argument("--prompts", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--every", type=int, default=1, help="count every n-th frame only; all are tracked")
     add_service_options(parser)
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="run a service of its own in each of these")
     options = parser.parse_args()
-    clips = clips_of(options.folder, options.sequences)
-    with service(options) as client:
-        report = measure(client, clips, options.prompts, options.every)
+    if options.modes and options.url:
+        parser.error("--modes are of a service of its own; leave out --url")
+    clips, reports = clips_of(options.folder, options.sequences), {}
+    for mode in options.modes or ["plain"]:
+        print(f"mode {mode}", flush=True)
+        with changed(MODES[mode]), service(options) as client:
+            reports[mode] = measure(client, clips, options.prompts, options.every)
+    if options.modes:
+        print(table(reports, options.prompts))
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        options.json.write_text(json.dumps(reports if options.modes else reports["plain"], indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def changed(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables in the environment for a while; services that start then have them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def table(reports: Mapping[str, Any], kinds: Sequence[str]) -> str:
+    """Mean J&F by mode and kind of prompt, and frames a second, as a table in Markdown."""
+    lines = [["mode", *(f"J&F, {kind}" for kind in kinds), "frames a second"], ["---"] * (len(kinds) + 2)]
+    for mode, report in reports.items():
+        means = [report[kind]["mean"] for kind in kinds]
+        lines.append([mode, *(f"{mean['J&F']:.3f}" for mean in means), f"{np.mean([mean['fps'] for mean in means]):.1f}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from sam_service.client import SamClient
+from sam_service.settings import Settings
 
 from benchmarks import clicks, davis
 from benchmarks.labelled import clips_of, read_labels
@@ -78,6 +80,19 @@ def test_folders_are_read_as_davis_has_them_and_with_labels_beside(tmp_path: Pat
     (tmp_path / "b/disc/00002.png").unlink()
     with pytest.raises(SystemExit, match=r"00002\.png is missing"):
         clips_of(tmp_path / "b")
+
+
+def test_modes_change_the_settings_for_a_while_and_become_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM2_IMAGE_SIZE", "320")
+    with davis.changed(davis.MODES["size-256"] | davis.MODES["every-2"]):
+        assert (os.environ["SAM2_IMAGE_SIZE"], os.environ["SAM2_TRACK_EVERY"]) == ("256", "2")
+    assert os.environ["SAM2_IMAGE_SIZE"] == "320" and "SAM2_TRACK_EVERY" not in os.environ
+    assert all(name.lower() in Settings.model_fields for change in davis.MODES.values() for name in change)
+    reports = {mode: {"mask": {"mean": {"J&F": quality, "fps": fps}}, "box": {"mean": {"J&F": quality / 2, "fps": fps + 2}}}
+               for mode, quality, fps in (("plain", 0.8, 9.0), ("every-2", 0.7, 11.0))}
+    assert davis.table(reports, ["mask", "box"]).splitlines() == [
+        "| mode | J&F, mask | J&F, box | frames a second |", "| --- | --- | --- | --- |",
+        "| plain | 0.800 | 0.400 | 10.0 |", "| every-2 | 0.700 | 0.350 | 12.0 |"]
 
 
 def test_both_benchmarks_over_rest(client: SamClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,14 @@ def test_a_row_is_compared_at_its_own_input_size_and_with_sam_2_as_its_authors_r
     assert found["tiny", "ours exact", 4, False] == found["tiny", "meta", 1, False] == {}
 
 
+def test_the_profile_is_of_quiet_runs_with_one_object_and_full_memory() -> None:
+    parts = {"encoder_s": WARMING + [0.5], "parts_s": {"memory attention": WARMING + [0.25], "mask decoder": WARMING + [0.125]}}
+    runs = [run_of("ours exact", [1.0], repeat=0, **parts), run_of("meta", [2.0], repeat=0, parts_s={}),
+            run_of("ours exact", [3.0], repeat=0, **parts | {"busy": True})]
+    assert report.profile(runs).splitlines()[2:] == ["| tiny | ours exact | 0.500 | 0.250 | 0.125 | 0.000 | 0.125 | 1.000 |"]
+    assert report.profile(runs[1:2]) == ""
+
+
 def test_the_plan_runs_ours_first_and_busy_neighbours_for_exact_runs_of_one_object() -> None:
     plan = list(entries(["tiny", "edgetam"], ["ours", "meta"], [], [1, 4], beside="both", repeats=1))
     quiet = [(entry.size, entry.name) for entry in plan if entry.objects == 1 and not entry.busy]

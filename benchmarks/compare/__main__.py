@@ -227,6 +227,8 @@ def main() -> int:
     }
     options.out.write_text(json.dumps(written, indent=1))
     print(report.table(found))
+    if parts := report.profile(comparison.runs):
+        print(f"\nSeconds of a frame with one object, by part:\n{parts}")
     print(f"\n{report.note(seeded)}\n{where}, torch {', '.join(torch_versions)}; {busy}\nJSON in {options.out}")
     return 1 if any(row["failed"] for row in found) else 0
 

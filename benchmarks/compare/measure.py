@@ -50,7 +50,8 @@ class Job:
 class Result:
     """Seconds, and the peak of resident memory in MiB.
 
-    frames_cpu_s: of all threads, waiting ones included. encoder_s: the image encoder's part of each frame's time.
+    frames_cpu_s: of all threads, waiting ones included. encoder_s: the image encoder's part of each frame's time. parts_s:
+    that of other parts, of contenders that count them.
     prepare_s: reading, decoding and resizing all frames.
     """
 
@@ -64,16 +65,19 @@ class Result:
     frames_s: list[float] = field(default_factory=list)
     frames_cpu_s: list[float] = field(default_factory=list)
     encoder_s: list[float] = field(default_factory=list)
+    parts_s: dict[str, list[float]] = field(default_factory=dict)
     peak_rss_mib: float = 0.0
 
 
 class Contender(Protocol):
     """A predictor behind the calls that are timed.
 
-    clock: of its image encoder. prepare_s: what reading frames took so far, apart from `open`.
+    clock: of its image encoder. parts: further clocks, by the part's name. prepare_s: what reading frames took so far, apart
+    from `open`.
     """
 
     clock: EncoderClock
+    parts: dict[str, EncoderClock]
     prepare_s: float
 
     def open(self, frames: list[Path]) -> None:
@@ -166,12 +170,15 @@ def measure(contender: Contender, job: Job, result: Result) -> None:
     answers = contender.track()
     with (Path(job.out) / LOGITS_FILE).open("wb") as file:
         for index in range(len(frames)):
-            clock.reset()
+            for each in (clock, *contender.parts.values()):
+                each.reset()
             prepared, cpu, started = contender.prepare_s, time.process_time(), time.perf_counter()
             logits = next(answers)
             result.frames_s.append(time.perf_counter() - started - (contender.prepare_s - prepared))
             result.frames_cpu_s.append(time.process_time() - cpu)
             result.encoder_s.append(clock.reset())
+            for name, part in contender.parts.items():
+                result.parts_s.setdefault(name, []).append(part.reset())
             host = np.ascontiguousarray(logits.float().numpy())
             if host.shape != (len(job.clicks), job.height, job.width):
                 raise SystemExit(f"frame {index} has logits of shape {host.shape}")

@@ -36,6 +36,7 @@ class MetaPeer:
             CONFIGS[job.size], job.checkpoint, device="cpu", hydra_overrides_extra=overrides)
         self.predictor.fill_hole_area = 0  # the code of EdgeTAM fills small holes on a CPU, too; nobody else does here
         self.clock = EncoderClock().watch(self.predictor.image_encoder)
+        self.parts: dict[str, EncoderClock] = {}
         self.prepare_s = 0.0
         self._state: dict[str, Any] = {}
 

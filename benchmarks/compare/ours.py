@@ -29,6 +29,8 @@ from benchmarks.compare.measure import EncoderClock, Job, main
 from benchmarks.compare.plan import EXACT, HALF
 
 SPILL_BYTES = 4 << 30
+PARTS = {"memory attention": "_attend", "mask decoder": "decode", "memory encoder": "_encode_memory"}
+"""Methods of networks of SAM 2's kind whose time is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,9 @@ class Ours:
             policy=choose_device("cpu", precision=mode.precision), speedups=mode.speedups, track_every=mode.every)
         self.clock, network = EncoderClock(), self.predictor.network
         network.encode = self.clock.around(network.encode)  # type: ignore[method-assign]
+        self.parts = {part: EncoderClock() for part, name in PARTS.items() if hasattr(network, name)}
+        for part, clock in self.parts.items():
+            setattr(network, PARTS[part], clock.around(getattr(network, PARTS[part])))
         self.prepare_s = 0.0
         self._job = job
         self._frames: list[Path] = []

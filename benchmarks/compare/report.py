@@ -20,6 +20,7 @@ STEADY_FROM = 8  # the memory of an object fills over seven frames
 FLAGS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8",
          "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 PEERS = ("meta", "transformers")
+PARTS = ("image encoder", "memory attention", "mask decoder", "memory encoder")
 REFERENCE = ("tiny", "meta")  # whose speed all others are compared with, too: SAM 2.1 as its authors run it
 
 
@@ -102,6 +103,24 @@ def table(found: list[dict[str, Any]], peers: Sequence[str] = PEERS) -> str:
     errors = [f"\n{row['size']} {row['contender']}, objects: {row['objects']}, {row['failed']} of "
               f"{row['failed'] + row['runs']} runs failed:\n{row['error']}" for row in found if row["failed"]]
     return "\n".join(texts + errors)
+
+
+def profile(runs: list[dict[str, Any]]) -> str:
+    """Where the time of a frame with one object goes once the memory is full, as a table in Markdown.
+
+    Empty where no run counted it.
+    """
+    lines = []
+    for run in runs:
+        if run.get("parts_s") and run["objects"] == 1 and not run["busy"] and not run["repeat"] and run.get("every", 1) == 1:
+            parts = {"image encoder": run["encoder_s"], **run["parts_s"]}
+            seconds = {name: steady(times) for name, times in parts.items()}
+            whole = steady(run["frames_s"])
+            lines.append([run["size"], run["contender"], *(f"{seconds.get(name, 0):.3f}" for name in PARTS),
+                          f"{whole - sum(seconds.values()):.3f}", f"{whole:.3f}"])
+    head = ["model", "contender", *PARTS, "rest", "a frame"]
+    texts = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
+    return "\n".join(texts) if lines else ""
 
 
 def _cells(row: dict[str, Any], peers: Sequence[str]) -> list[str]:

@@ -41,6 +41,7 @@ class TransformersPeer:
         model, self._session_of = _edgetam(job) if job.size == "edgetam" else _sam2(job)
         self.model = model.eval()
         self.clock = EncoderClock().watch(self.model.vision_encoder)
+        self.parts: dict[str, EncoderClock] = {}
         self.prepare_s = 0.0
         self._session: Any = None
 
