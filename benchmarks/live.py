@@ -58,7 +58,7 @@ def measure(frames: int, image_size: int | None = None) -> Figures:
         while (picture := capture.read()[1]) is not None:
             once.append(cv2.imencode(".jpg", picture)[1].tobytes())
         pictures = [*once, *once[-2:0:-1]]
-        settings = Settings(_env_file=None, log_level="warning")  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, log_level="warning")
         with local_service(settings) as url, SamClient(url) as client:
             client.wait_ready()
             options: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
