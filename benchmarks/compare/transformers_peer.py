@@ -80,12 +80,13 @@ def _sam2(job: Job) -> tuple[Any, Any]:
 
 def _edgetam(job: Job) -> tuple[Any, Any]:
     """With the library's own image encoder, by timm."""
-    config = edgetam_config.config_for(job.image_size)
+    config: Any = edgetam_config.config_for(job.image_size)
+    pyramid: Any = edgetam_config.ENCODER
     places = config.vision_config.backbone_feature_sizes
     config.vision_config = EdgeTamVisionConfig(
         backbone_config=TimmWrapperConfig(architecture="repvit_m1", do_pooling=False, model_args={
             "in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}),
-        backbone_feature_sizes=places, **edgetam_config.ENCODER)
+        backbone_feature_sizes=places, **pyramid)
     model: Any = EdgeTamVideoModel(config)
     missing, unused = model.load_state_dict(from_meta(torch.load(job.checkpoint)["model"]), strict=False)
     assert not unused and all(name.endswith(COUNTER) for name in missing), (missing, unused)
