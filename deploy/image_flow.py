@@ -194,8 +194,8 @@ def fill_with_old(old: Path, data: Path, clip: Path) -> tuple[str, dict[str, Any
     service = subprocess.Popen([sys.executable, "-m", "sam_service", "serve", "--data-dir", str(data)], env=environment,
                                stderr=subprocess.DEVNULL)
     try:
-        with SamClient(f"http://127.0.0.1:{PORT + 1}") as client:
-            client.wait_ready(READY_S)
+        require_ready(url := f"http://127.0.0.1:{PORT + 1}")
+        with SamClient(url) as client:
             video: VideoSession = client.initialize(clip, max_frames=FRAMES)
             video.add_object(points=[CLICK])
             list(video.propagate())
@@ -205,11 +205,11 @@ def fill_with_old(old: Path, data: Path, clip: Path) -> tuple[str, dict[str, Any
         service.wait(60)
 
 
-def require_ready() -> None:
-    """Wait until the container's service is ready. The engine's proxy takes connections before anything listens behind it."""
+def require_ready(url: str = URL) -> None:
+    """Wait until a service is ready. The engine's proxy takes connections before anything listens behind it."""
     def is_ready() -> bool:
         try:
-            return httpx.get(f"{URL}/ready", timeout=60).status_code == 200
+            return httpx.get(f"{url}/ready", timeout=60).status_code == 200
         except httpx.TransportError:
             return False
     if not wait(is_ready, READY_S):
