@@ -20,7 +20,7 @@ from sam_service.client import SamClient
 from sam_service.demo_clip import render_clip
 from sam_service.local import local_service
 
-from docs.scene import BALL, BALLOON, FPS, ball_at, render_scene
+from docs.scene import BALL, BALLOON, FPS, balloon_at, render_scene
 from tests.support import settings
 from tests.web.studio import ARGUMENTS, Studio, find_browser
 
@@ -53,7 +53,7 @@ def main() -> int:
             studio = Studio(page, url)
             take(studio, video, clicks, options.frames, options.out)
             if options.video is None:
-                film(studio, video, options.out / "film.webp")
+                film(studio, video, options.out)
             browser.close()
     return 0
 
@@ -72,21 +72,17 @@ def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: i
         studio.page.wait_for_timeout(100)
     shoot(studio.page, out, "tracking")
     studio.page.locator("#tracking").wait_for(state="hidden", timeout=600_000)
-    studio.page.fill("#frame-number", str(frames // 2))
-    studio.press("Enter")
-    studio.shown(frames // 2)
-    shoot(studio.page, out, "finished")
     studio.start()
     studio.page.locator("#start-model:not(:empty)").wait_for()
     studio.page.locator("#library img").first.wait_for()
     shoot(studio.page, out, "start")
 
 
-def film(studio: Studio, video: Path, to: Path) -> None:
-    """An animated picture of a mask that takes too much, and of the correction on a later frame.
+def film(studio: Studio, video: Path, out: Path) -> None:
+    """Write studio-finished, and film.webp: a mask that takes too much, and its correction on a later frame.
 
-    Documents can show it where they cannot show a video. The balloon is clicked, and its mask takes the ball as well; on frame
-    CORRECTED a right click on the ball takes it out.
+    An animated picture is shown where documents cannot show a video. The balloon is clicked, and its mask takes the ball as
+    well; on frame CORRECTED a box around the balloon alone puts it right.
     """
     studio.upload(video, max_frames=FILM_FRAMES)
     studio.click(*BALLOON)
@@ -95,15 +91,18 @@ def film(studio: Studio, video: Path, to: Path) -> None:
             for frame in range(0, CORRECTED, FILM_STEP)]
     studio.page.fill("#frame-number", str(CORRECTED))
     studio.press("Enter")
-    seen += [caption(picture(studio, CORRECTED), "On a later frame: a right click on the ball …")] * HELD
-    studio.click(*ball_at(CORRECTED), button="right")
-    seen += [caption(picture(studio, CORRECTED), "… takes it out of the mask.")] * HELD
+    seen += [caption(picture(studio, CORRECTED), "On a later frame: a box around the balloon …")] * HELD
+    x, y = balloon_at(CORRECTED)
+    studio.drag(x - 84, y - 96, x + 84, y + 148)
+    seen += [caption(picture(studio, CORRECTED), "… leaves the ball out.")] * HELD
     track(studio, "f")
     seen += [caption(picture(studio, frame), "Tracked on from there: the balloon alone.")
              for frame in range(CORRECTED, FILM_FRAMES, FILM_STEP)]
     first, *rest = seen
-    first.save(to, save_all=True, append_images=rest, duration=round(1000 * FILM_STEP / FPS), loop=0, quality=FILM_QUALITY,
-               method=4)
+    picture(studio, CORRECTED)
+    shoot(studio.page, out, "finished")
+    first.save(out / "film.webp", save_all=True, append_images=rest, duration=round(1000 * FILM_STEP / FPS), loop=0,
+               quality=FILM_QUALITY, method=4)
 
 
 def track(studio: Studio, key: str) -> None:

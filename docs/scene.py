@@ -28,11 +28,16 @@ def render_scene(path: Path, seed: int = 3) -> Path:
         raise OSError(f"cannot write the clip {path}")
     for index in range(FRAMES):
         image = ground[:, index: index + WIDTH].copy()
-        _draw_balloon(image, BALLOON[0] + 3.6 * index, BALLOON[1] + 22 * np.sin(index / 14), np.sin(index / 19) / 12)
+        _draw_balloon(image, *balloon_at(index), np.sin(index / 19) / 12)
         _draw_ball(image, *ball_at(index), index * 0.11)
         writer.write((image + rng.normal(0, 2.5, image.shape)).clip(0, 255).astype(np.uint8))
     writer.release()
     return path
+
+
+def balloon_at(index: int) -> tuple[float, float]:
+    """The balloon's centre on a frame, pixels."""
+    return BALLOON[0] + 3.6 * index, BALLOON[1] + 22 * float(np.sin(index / 14))
 
 
 def ball_at(index: int) -> tuple[float, float]:
