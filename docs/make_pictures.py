@@ -74,7 +74,9 @@ def take(studio: Studio, video: Path, clicks: list[tuple[float, ...]], frames: i
     studio.page.locator("#tracking").wait_for(state="hidden", timeout=600_000)
     studio.start()
     studio.page.locator("#start-model:not(:empty)").wait_for()
+    studio.page.locator("#library").scroll_into_view_if_needed()
     studio.page.locator("#library img").first.wait_for()
+    studio.page.locator("#start").evaluate("(screen) => screen.scrollTo(0, 0)")
     shoot(studio.page, out, "start")
 
 

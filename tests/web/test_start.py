@@ -33,6 +33,7 @@ def test_a_sample_clip_can_be_clicked_on(studio: Studio) -> None:
 def test_a_video_of_the_server_is_opened_by_its_picture(studio: Studio, clip: Path) -> None:
     studio.start()
     card = studio.page.locator("#library").get_by_role("button", name=clip.name)
+    card.scroll_into_view_if_needed()  # below the sessions that other tests leave; pictures are asked for when they are seen
     expect(card.locator("img")).to_have_attribute("src", re.compile("^blob:"))
     card.click()
     expect(studio.page.locator("#video-name")).to_have_text(clip.name)
