@@ -80,7 +80,8 @@ def test_the_key_guards_every_route_but_health_and_readiness(clip: Path) -> None
         assert len(calls) >= 14
         answers = {call: httpx.request(call[0], url + call[1]).status_code for call in calls}
         open_calls = {call[1] for call, status in answers.items() if status != 401}
-        assert open_calls == {"/health", "/ready", "/metrics"}  # the metrics where the service listens on loopback
+        # the metrics where the service listens on loopback
+        assert open_calls == {"/health", "/ready", "/v2/health/live", "/v2/health/ready", "/metrics"}
         for headers in ({"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             answer = httpx.get(f"{url}/sessions", headers=headers)
             assert answer.status_code == 401

@@ -73,7 +73,8 @@ def test_state_tells_objects_prompts_and_frames_with_masks(video: VideoSession) 
     video.add_object(points=[[150, 200]], object_id=7)
     video.refine(7, points=[[152, 210]], labels=[1])
     state = video.state()
-    assert state["objects"] == [{"object_id": 7, "name": "object 7", "color": "#d55e00", "prompted_frames": [0]}]
+    assert state["objects"] == [{"object_id": 7, "name": "object 7", "color": "#d55e00", "prompted_frames": [0],
+                                 "locked": False, "absent_from": []}]
     assert state["prompts"][0]["points"] == [[150, 200], [152, 210]]
     assert state["frames_with_masks"] == [0]
     assert state["running"] is None

@@ -24,7 +24,7 @@ def test_the_service_lists_the_formats_once(client: SamClient) -> None:
     assert [item["format"] for item in listed] == list(FORMATS) == list(get_args(FormatName))
     assert {item["format"]: item["options"] for item in listed if item["options"]} == {
         "davis": ["images"], "coco": ["segmentation"], "yolo": ["images"], "labelme": ["images"], "cutout": ["feather"],
-        "cutout-png": ["feather"]}
+        "cutout-png": ["feather"], "webm": ["look", "opacity"], "mp4": ["look", "opacity"]}
     assert all(item["title"] and item["description"] and item["media_type"] for item in listed)
 
 

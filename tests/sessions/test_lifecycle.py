@@ -48,7 +48,7 @@ def test_housekeeping_is_never_refused_by_a_full_queue(tmp_path: Path, clip: Pat
             cleared = client.http.post("/clear-prompts", json=body | {"object_id": 2})
             assert {call.result().status_code for call in busy} <= {200, 503}
         assert (removed.status_code, cleared.status_code) == (200, 200)
-        assert not (tmp_path / "sessions" / video.session_id / "memory" / "1").exists()
+        assert 1 not in {item["object_id"] for item in client.call("GET", f"/sessions/{video.session_id}")["objects"]}
         video.delete()
         assert not list((tmp_path / "sessions").iterdir())
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
@@ -71,6 +71,17 @@ class OipRoute(APIRoute):
         return answer
 
 
+def _named(request: Request, model: Annotated[str, Path(description=f"the model's name: {NAME}", examples=[NAME])]) -> None:
+    """Raise NotFound where the path names another model, or another version of it."""
+    version = request.path_params.get("version", VERSION)
+    if model != NAME:
+        raise NotFound(f"there is no model {model[:100]!r}; there is {NAME}", field="model")
+    if version not in (VERSION, ""):
+        raise NotFound(f"the model {NAME} has no version {version[:100]!r}; it has {VERSION}", field="version")
+
+
+Named = Annotated[None, Depends(_named)]
+
 open_router = APIRouter(tags=["Open Inference Protocol"], route_class=OipRoute, prefix="/v2")
 router = APIRouter(tags=["Open Inference Protocol"], route_class=OipRoute, prefix="/v2")
 
@@ -95,29 +106,26 @@ async def server() -> dict[str, Any]:
 
 
 @router.get("/models/{model}", summary="A model's metadata")
-@router.get("/models/{model}/versions/{version}", summary="A model's metadata")
-async def metadata(model: str, version: str = VERSION) -> dict[str, Any]:
+@router.get("/models/{model}/versions/{version}", include_in_schema=False)
+async def metadata(_: Named) -> dict[str, Any]:
     """Its inputs and outputs; -1 is a free size."""
-    _require(model, version)
     inputs, outputs = ([{"name": name, "datatype": datatype, "shape": shape} for name, (datatype, shape, _) in tensors.items()]
                        for tensors in (INPUTS, OUTPUTS))
     return {"name": NAME, "versions": [VERSION], "platform": "pytorch", "inputs": inputs, "outputs": outputs}
 
 
 @router.get("/models/{model}/ready", summary="Can a model take work")
-@router.get("/models/{model}/versions/{version}/ready", summary="Can a model take work")
-async def model_ready(model: str, services: ServicesDep, version: str = VERSION) -> Response:
+@router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
+async def model_ready(_: Named, services: ServicesDep) -> Response:
     """200 once it is loaded and warm, 503 before."""
-    _require(model, version)
     there = services.engine.ready
     return JSONResponse({"name": NAME, "ready": there}, 200 if there else 503)
 
 
 @router.get("/models/{model}/config", summary="A model's configuration")
-@router.get("/models/{model}/versions/{version}/config", summary="A model's configuration")
-async def config(model: str, services: ServicesDep, version: str = VERSION) -> dict[str, Any]:
+@router.get("/models/{model}/versions/{version}/config", include_in_schema=False)
+async def config(_: Named, services: ServicesDep) -> dict[str, Any]:
     """The configuration as Triton has it: data types, where the model runs, sequences, warm-up."""
-    _require(model, version)
     info = services.engine.require_model()
     policy = services.engine.policy
     precision = "float32" if policy is None or policy.autocast is None else str(policy.autocast).removeprefix("torch.")
@@ -151,11 +159,9 @@ _BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"applicat
 
 
 @router.post("/models/{model}/infer", summary="Segment a picture, or the next one of a sequence", openapi_extra=_BODY)
-@router.post("/models/{model}/versions/{version}/infer", summary="Segment a picture, or the next one of a sequence",
-             openapi_extra=_BODY)
-async def infer(model: str, request: Request, services: ServicesDep, version: str = VERSION) -> Response:
+@router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
+async def infer(_: Named, request: Request, services: ServicesDep) -> Response:
     """Inputs and outputs as the metadata lists them, as JSON or by the binary tensor extension."""
-    _require(model, version)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidInput("send the body uncompressed", field="content-encoding")
     services.engine.require_ready()
@@ -250,10 +256,3 @@ def _sequence(parameters: Mapping[str, Any]) -> Sequence | None:
             raise InvalidInput("sequence_start and sequence_end go with a sequence_id", field="sequence_id")
         return None
     return Sequence(str(given), start, end)
-
-
-def _require(model: str, version: str) -> None:
-    if model != NAME:
-        raise NotFound(f"there is no model {model[:100]!r}; there is {NAME}", field="model")
-    if version not in (VERSION, ""):
-        raise NotFound(f"the model {NAME} has no version {version[:100]!r}; it has {VERSION}", field="version")

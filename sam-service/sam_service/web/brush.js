@@ -66,8 +66,7 @@ export class Brush {
       this.cancel();
       return notify("Nothing of the mask would be left. Clear the frame instead, or mark the object as not in it.");
     }
-    const picture = await base64(canvas);
-    await this.prompting.paint(id, frame, picture);
+    await this.prompting.paint(id, frame, base64(canvas));
     if (stage.painting?.canvas === canvas) stage.painting = null;
     stage.redraw();
   }

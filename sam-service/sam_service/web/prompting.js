@@ -173,12 +173,13 @@ export class Prompting {
     return this.act("mark-absent", { object_id: id, frame_idx: frame }, () => `${this.session.name(id)}: not in the frame from here`);
   }
 
-  /** Give an object, or a new one (`id` null), a painted mask on a frame: base64 of a PNG as large as the frame. */
-  paint(id, frame, mask) {
-    const body = { session_id: this.session.id, frame_idx: frame, mask, mask_format: "rle" };
-    return this.run(async () =>
-      this.answered(await post(id === null ? "add-object" : "refine", id === null ? body : { ...body, object_id: id }), id === null),
-    );
+  /** Give an object, or a new one (`id` null), a painted mask on a frame: base64, to come, of a PNG as large as the frame. */
+  paint(id, frame, painted) {
+    return this.run(async () => {
+      const body = { session_id: this.session.id, frame_idx: frame, mask: await painted, mask_format: "rle" };
+      const answer = await post(id === null ? "add-object" : "refine", id === null ? body : { ...body, object_id: id });
+      return this.answered(answer, id === null);
+    });
   }
 
   /** Choose to click a new object next. */
