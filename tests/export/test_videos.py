@@ -9,6 +9,7 @@ import struct
 import threading
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from sam_service.export.cutout import feathered
 from sam_service.export.overlay import draw_look, draw_overlay
 from sam_service.export.pictures import SourcePictures
 from sam_service.failures import is_disk_full
-from sam_service.video.writer import WebmWriter, shown_for
+from sam_service.video.writer import Mp4Writer, WebmWriter, shown_for
 
 from tests.clips import jpeg_frames, number_in, retimed, write_avi, write_video
 from tests.export.support import export, frames_of, stored, unzipped, webm_elements
@@ -207,3 +208,21 @@ def test_every_picture_is_in_the_file_whatever_its_time(tmp_path: Path, times_s:
             writer.add(np.full((48, 64, 3), 90, np.uint8), at, for_s)
     clip = decoded(path)
     assert clip.times_s == pytest.approx(times_s, abs=0.001)
+
+
+@pytest.mark.parametrize(("suffix", "alpha", "height", "matrix"), [
+    (".mp4", False, 720, 1), (".mp4", False, 360, 5), (".webm", False, 720, 5), (".webm", True, 720, 1), (".webm", True, 360, 5)])
+def test_a_video_says_how_its_colours_are_to_be_read(tmp_path: Path, suffix: str, alpha: bool, height: int, matrix: int) -> None:
+    red, path = (176, 24, 24), tmp_path / f"red{suffix}"
+    picture = np.full((height, 64, 4 if alpha else 3), (*red[::-1], 255) if alpha else red, np.uint8)
+    with (Mp4Writer if suffix == ".mp4" else WebmWriter)(path, 64, height, 10, alpha=alpha) as writer:
+        for index in range(2):
+            writer.add(picture, index / 10, 0.1)
+    with av.open(str(path)) as file:
+        frame = next(file.decode(video=0))
+        assert isinstance(frame, av.VideoFrame)
+        said = (frame.colorspace, frame.color_range)
+        shown = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray()[height // 2, 32]
+    assert said == (matrix, 1)
+    assert np.abs(shown.astype(int) - red).max() < 8
+    assert np.abs(decoded(path).pictures[0][height // 2, 32].astype(int) - red).max() < 8

@@ -19,6 +19,7 @@ import av.error
 import av.logging
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
 from sam_service.video.confine import die_with_parent
@@ -33,6 +34,7 @@ _SETTINGS = {
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "7", "crf": "12", "lag-in-frames": "0", "auto-alt-ref": "0"},
     "libx264": {"preset": "veryfast", "crf": "16"},
 }
+_HD_HEIGHT = 720  # from here on, players take a file that says nothing for BT.709, below for BT.601
 _FORMATS = {".webm": ("webm", "matroska", {}), ".mp4": ("mp4", "mp4", {"movflags": "+faststart", "fflags": "+bitexact"})}
 """Muxer, demuxer and the muxer's options, by the file's suffix."""
 """A negative cpu-used of VP8 is a speed that does not adapt to the machine's load: the same pictures give the same bytes.
@@ -74,6 +76,7 @@ def _write(source: IO[bytes], path: str, width: int, height: int, fps: float, al
         stream.pix_fmt = "yuva420p" if alpha else "yuv420p"
         stream.codec_context.time_base = stream.time_base = Fraction(1, ticks)
         stream.codec_context.thread_count = 1
+        matrix = _say_colours(stream, hd=codec != "libvpx" and height >= _HD_HEIGHT)
         if codec == "libvpx":
             stream.bit_rate = _LARGEST_BIT_RATE
         last = -1
@@ -81,7 +84,7 @@ def _write(source: IO[bytes], path: str, width: int, height: int, fps: float, al
             at_s, shown_s = PICTURE_HEAD.unpack(head)
             pixels = np.frombuffer(source.read(width * height * channels), np.uint8).reshape(height, width, channels)
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels[: even[1], : even[0]]), format=layout)
-            frame = frame.reformat(format=stream.pix_fmt, threads=1)
+            frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=matrix, dst_color_range=ColorRange.MPEG, threads=1)
             frame.pts = last = max(round(at_s * ticks), last + 1)
             frame.time_base = Fraction(1, ticks)
             for packet in stream.encode(frame):
@@ -91,6 +94,19 @@ def _write(source: IO[bytes], path: str, width: int, height: int, fps: float, al
         for packet in stream.encode(None):
             target.mux(packet)
     return count
+
+
+def _say_colours(stream: VideoStream, *, hd: bool) -> Colorspace:
+    """Write into the file how its colours are to be read, and return the matrix that the pictures are to be made with.
+
+    A player that is not told chooses by the picture's size, and another matrix turns red into orange. VP8 knows BT.601 only.
+    """
+    context = stream.codec_context
+    context.color_range = ColorRange.MPEG
+    context.colorspace = Colorspace.ITU709 if hd else Colorspace.ITU601
+    context.color_primaries = ColorPrimaries.BT709 if hd else ColorPrimaries.SMPTE170M
+    context.color_trc = ColorTrc.BT709 if hd else ColorTrc.SMPTE170M
+    return Colorspace.ITU709 if hd else Colorspace.ITU601
 
 
 def _check(path: str, demuxer: str, written: int) -> None:
