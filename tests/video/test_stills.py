@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_grey_deeper_than_the_pictures_looked_into_is_named(tmp_path: Path) -> N
     assert caught.value.code == "picture_depth"
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_tiff_whose_zero_is_white(tmp_path: Path, bits: int) -> None:
+    grey = clips.picture(5)[..., 1]
+    deep = grey if bits == 8 else grey.astype(np.uint16) << (bits - 8)
+    for index in range(2):
+        Image.fromarray(deep).save(tmp_path / f"{index}.tif")
+        data = (tmp_path / f"{index}.tif").read_bytes()
+        said = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
+        assert data.count(said) == 1
+        (tmp_path / f"{index}.tif").write_bytes(data.replace(said, struct.pack("<HHIHH", 262, 3, 1, 0, 0)))
+    image = decoded(tmp_path).pictures[1]
+    assert np.abs(image.mean(-1) - (255 - grey)).mean() < 6
+
+
 def test_floating_point_and_pages_are_refused(tmp_path: Path) -> None:
     (tmp_path / "float").mkdir()
     Image.fromarray(np.ones((20, 20), np.float32)).save(tmp_path / "float" / "0.tif")
@@ -135,7 +150,8 @@ def test_floating_point_and_pages_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [["-10", "-2", "-1", "0", "1", "2", "10"], ["t_-2", "t_-1", "t_0", "t_003", "t_20"],
-                                   ["run-1-2", "run-1-10", "run-2-1"]])
+                                   ["run-1-2", "run-1-10", "run-2-1"], ["shot -1", "shot -2", "shot -10"],
+                                   ["-001", "-002", "-010"], ["a -1 x -1", "a -1 x 0", "a -2 x -3"], ["(-2) -1", "(-2) -2", "(3) -1"]])
 def test_numbers_may_be_negative_or_padded_and_a_hyphen_is_none(names: list[str]) -> None:
     files = [f"{name}.png" for name in names]
     assert frames_of(sorted(files)) == files

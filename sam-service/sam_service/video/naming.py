@@ -11,6 +11,7 @@ from sam_service.video.source import PICTURE_SUFFIXES, is_picture
 
 _OTHER_SUFFIXES = (".avif", ".dpx", ".exr", ".heic", ".heif", ".jp2", ".pgm", ".ppm", ".tga")
 _NUMBER = re.compile(r"((?<![^\W_])-\d+|\d+)")  # a minus behind a letter or a digit joins words
+_Place = tuple[str, ...]  # of a number in a name: the texts in front of it
 _CONVERT = "ffmpeg -i INPUT{} OUTPUT.png"
 
 
@@ -34,7 +35,7 @@ def frames_of(names: Iterable[str]) -> list[str]:
         raise InvalidInput(f"{shown(other)} is a picture of a kind that is not accepted: wanted are "
                            f"{', '.join(PICTURE_SUFFIXES)}; convert all with `{_CONVERT.format(suffix)}`",
                            code="unknown_pictures")
-    frames = sorted(filter(is_picture, names), key=lambda name: (natural(name), name))
+    frames = in_order(filter(is_picture, names))
     if not frames:
         raise NotAVideo(f"there is no picture in it: a clip's frames are files named {', '.join(PICTURE_SUFFIXES)}")
     stems: dict[str, str] = {}
@@ -46,10 +47,31 @@ def frames_of(names: Iterable[str]) -> list[str]:
     return frames
 
 
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key that sorts `img2` before `img10`, and `-2` before `-1` before `0`."""
-    parts = _NUMBER.split(name.casefold())
-    return tuple((0, int(part), "") if part.lstrip("-").isdecimal() else (1, 0, part) for part in parts if part)
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in natural order: `img2` before `img10`, and `-2` before `-1` before `0`.
+
+    A minus is a sign only where other names have a number without one: among `shot -1`, `shot -2` it is a dash.
+    """
+    parts = {name: _NUMBER.split(name.casefold()) for name in names}
+    signs: dict[_Place, set[bool]] = {}
+    for split in parts.values():
+        for at in range(1, len(split), 2):
+            signs.setdefault(tuple(split[:at:2]), set()).add(split[at].startswith("-"))
+    signed = {place for place, found in signs.items() if len(found) == 2}
+    return sorted(parts, key=lambda name: (_key(parts[name], signed), name))
+
+
+def _key(parts: list[str], signed: set[_Place]) -> list[tuple[int, int, str]]:
+    """What a name is sorted by. parts: texts and numbers by turns; signed: the places where a minus is a sign."""
+    key = []
+    for at, part in enumerate(parts):
+        if not at % 2:
+            key += [(1, 0, part)] if part else []
+        elif part.startswith("-") and tuple(parts[:at:2]) not in signed:
+            key += [(1, 0, "-"), (0, int(part[1:]), "")]
+        else:
+            key.append((0, int(part), ""))
+    return key
 
 
 def shown(name: str) -> str:

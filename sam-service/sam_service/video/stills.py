@@ -34,6 +34,7 @@ _EXCHANGING = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))  # widt
 _MAX_PICTURE_BYTES = 256 << 20
 _PIECE_BYTES = 1 << 20
 _MOST_BITS = 16  # of grey
+_PHOTOMETRIC = 262  # the tag of a TIFF that says whether 0 is black or white
 _LOOKED_INTO = 9  # pictures whose brightest pixel is looked for
 _CHECKED_AT_ONCE = 5000  # pictures whose size is compared before the first is shown
 
@@ -120,7 +121,7 @@ class Pictures:
                 if image.format == "JPEG":
                     image.draft("RGB", (width, height))
                 upright = image.transpose(turn) if turn is not None else image
-                picture = fitted(self._eight_bits(name, upright), width, height)
+                picture = fitted(self._eight_bits(name, upright, _white_is_zero(image)), width, height)
                 while self.container is Container.ZIP and file.read(_PIECE_BYTES):
                     pass  # an archive's checksum is compared at the end of a member
                 return picture
@@ -152,8 +153,11 @@ class Pictures:
                 brightest = max(brightest, int(_loaded(name, image).max()))
         return next(bits for bits in (8, 10, 12, 14, _MOST_BITS) if brightest < 1 << bits or bits == _MOST_BITS)
 
-    def _eight_bits(self, name: str, image: Image.Image) -> Image.Image:
-        """16-bit grey with the upper 8 of the bits in use; other pictures as they are. Raises InvalidInput."""
+    def _eight_bits(self, name: str, image: Image.Image, white_is_zero: bool) -> Image.Image:
+        """16-bit grey with the upper 8 of the bits in use; other pictures as they are. Raises InvalidInput.
+
+        white_is_zero: 0 is the brightest value. Pillow turns that round for 8 bits, and not for 16.
+        """
         if image.mode == "F":
             raise InvalidInput(f"{shown(name)} has floating point numbers; make it 8-bit or 16-bit grey", code="picture_depth")
         if not image.mode.startswith("I"):
@@ -162,7 +166,8 @@ class Pictures:
         if values.min() < 0 or values.max() >= 1 << self._bits:
             raise InvalidInput(f"{shown(name)} has values from {values.min()} to {values.max()}, while the other pictures use "
                                f"{self._bits} bits; make all of them 8-bit grey", code="picture_depth")
-        return Image.fromarray(np.asarray(values >> (self._bits - 8), np.uint8))
+        grey = np.asarray(values >> (self._bits - 8), np.uint8)
+        return Image.fromarray(255 - grey if white_is_zero else grey)
 
     def _file(self, name: str) -> IO[bytes]:
         try:
@@ -335,6 +340,12 @@ def turn_of(image: Image.Image) -> tuple[Image.Transpose | None, bool]:
     """How a picture is to be turned, by its header, and whether that exchanges width and height."""
     turn = _TURNS.get(_orientation(image))
     return turn, turn in _EXCHANGING
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether a TIFF says that its smallest value is white."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(_PHOTOMETRIC) == 0
 
 
 def _orientation(image: Image.Image) -> int:
