@@ -232,3 +232,23 @@ def untouched(video: VideoSession) -> Any:
     """What of a session must not change."""
     state = video.state()
     return {name: state[name] for name in ("objects", "prompts", "frames_with_masks", "running", "width", "height")}
+
+
+@pytest.mark.parametrize(("method", "path", "query", "field", "says"), [
+    ("POST", "/initialize", "max_frames=2", "max_frames", "it has none; options belong into the body"),
+    ("POST", "/propagate", "mask_format=rle", "mask_format", "options belong into the body"),
+    ("GET", "/sessions/{id}", "frame_idx=1", "frame_idx", "it has none"),
+    ("GET", "/sessions/{id}/frames/0", "size=160", "size", "its fields are width"),
+    ("GET", "/sessions/{id}/frames/0", "width=160&width=320", "width", "twice"),
+    ("GET", "/sessions/{id}/masks/0", "mask_format=none&object_ids=1", "object_ids", "its fields are mask_format"),
+    ("GET", "/sessions/{id}/export", "format=coco&frames=1", "frames", "format, images, look"),
+    ("GET", "/sessions/{id}/export", "format=coco&start_frame=1&start_frame=2", "start_frame", "twice")])
+def test_an_option_in_the_query_is_not_passed_over(video: VideoSession, method: str, path: str, query: str, field: str,
+                                                   says: str) -> None:
+    answer = video.client.http.request(method, f"{path.replace('{id}', video.session_id)}?{query}")
+    assert says in check(answer, 422, field, "invalid_input")["detail"]
+
+
+def test_a_query_of_a_calls_own_fields_is_taken(video: VideoSession) -> None:
+    assert video.client.http.get(f"/sessions/{video.session_id}/frames/0?width=160").status_code == 200
+    assert video.client.http.get(f"/sessions/{video.session_id}/masks/0?mask_format=none").status_code == 200

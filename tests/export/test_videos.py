@@ -211,8 +211,10 @@ def test_every_picture_is_in_the_file_whatever_its_time(tmp_path: Path, times_s:
 
 
 @pytest.mark.parametrize(("suffix", "alpha", "height", "matrix"), [
-    (".mp4", False, 720, 1), (".mp4", False, 360, 5), (".webm", False, 720, 5), (".webm", True, 720, 1), (".webm", True, 360, 5)])
-def test_a_video_says_how_its_colours_are_to_be_read(tmp_path: Path, suffix: str, alpha: bool, height: int, matrix: int) -> None:
+    (".mp4", False, 720, 1), (".mp4", False, 360, 5), (".webm", False, 720, 5), (".webm", True, 720, 1),
+    (".webm", True, 360, 5)])
+def test_a_video_says_how_its_colours_are_to_be_read(
+        tmp_path: Path, suffix: str, alpha: bool, height: int, matrix: int) -> None:
     red, path = (176, 24, 24), tmp_path / f"red{suffix}"
     picture = np.full((height, 64, 4 if alpha else 3), (*red[::-1], 255) if alpha else red, np.uint8)
     with (Mp4Writer if suffix == ".mp4" else WebmWriter)(path, 64, height, 10, alpha=alpha) as writer:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sam_service.errors import InvalidInput, TooLarge
+from sam_service.masks.exif import require_upright
 from sam_service.masks.given import meaning, read_mask
 from sam_service.masks.jpeg import plain_jpeg
 
@@ -147,6 +148,32 @@ def test_a_jpeg_is_taken_with_its_comments_and_profiles() -> None:
     given = encoded(image, "JPEG", quality=95, progressive=True, comment=b"c" * 1000, icc_profile=b"p" * 100_000)
     assert iou(read_mask(given, WIDTH, HEIGHT), DISC) > 0.99
     assert len(plain_jpeg(given)) < len(given) - 100_000
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_mask_that_its_exif_data_turn_is_refused(form: str, order: str) -> None:
+    """Readers of one file differ: of a square mask both would have the right size."""
+    image = Image.fromarray(DISC.astype(np.uint8) * 255)
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif.endian = order
+        exif[0x010F], exif[0x0112] = "camera", orientation
+        data = encoded(image, form, exif=exif)
+        if 2 <= orientation <= 8:
+            with pytest.raises(InvalidInput, match=f"orientation {orientation}"):
+                read_mask(data, WIDTH, HEIGHT)
+        else:
+            assert iou(read_mask(data, WIDTH, HEIGHT), DISC) > 0.99
+
+
+@given(st.binary(max_size=60))
+def test_damaged_exif_data_turn_nothing(rest: bytes) -> None:
+    for head in (b"", b"II*\0", b"MM\0*\0\0\0\x08\xff\xff"):
+        try:
+            require_upright(head + rest)
+        except InvalidInput as refused:
+            assert refused.field == "mask"
 
 
 def test_a_jpeg_of_many_scans_or_segments_is_refused() -> None:

@@ -151,7 +151,8 @@ def test_floating_point_and_pages_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [["-10", "-2", "-1", "0", "1", "2", "10"], ["t_-2", "t_-1", "t_0", "t_003", "t_20"],
                                    ["run-1-2", "run-1-10", "run-2-1"], ["shot -1", "shot -2", "shot -10"],
-                                   ["-001", "-002", "-010"], ["a -1 x -1", "a -1 x 0", "a -2 x -3"], ["(-2) -1", "(-2) -2", "(3) -1"]])
+                                   ["-001", "-002", "-010"], ["a -1 x -1", "a -1 x 0", "a -2 x -3"],
+                                   ["(-2) -1", "(-2) -2", "(3) -1"]])
 def test_numbers_may_be_negative_or_padded_and_a_hyphen_is_none(names: list[str]) -> None:
     files = [f"{name}.png" for name in names]
     assert frames_of(sorted(files)) == files

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from sam_service import __version__
 from sam_service.api import (
@@ -33,6 +33,7 @@ from sam_service.api.bodies import BodyLimit, BodyRules
 from sam_service.api.deps import Services
 from sam_service.api.modes import Modes
 from sam_service.api.observe import Observed
+from sam_service.api.queries import known_query
 from sam_service.api.recycling import Recycling
 from sam_service.core.engine import Engine, EngineOptions
 from sam_service.core.models.family import Checkpoint
@@ -119,10 +120,12 @@ def create_app(settings: Settings, *, on_hang: Callable[[], object] | None = Non
     app.include_router(event_routes.router)
     app.include_router(studio.router)
     app.include_router(docs_page.router)
-    for router in (service_routes.router, mode_routes.router, metrics_routes.router, session_routes.router,
-                   library_routes.router, prompt_routes.router, propagation_routes.router, live_routes.router,
-                   export_routes.router, oip_routes.router):
-        app.include_router(router, responses=problems.documented(401, 404, 409, 410, 422, 503))
+    answers = problems.documented(401, 404, 409, 410, 422, 503)
+    for router in (service_routes.router, metrics_routes.router, oip_routes.router):
+        app.include_router(router, responses=answers)
+    for router in (mode_routes.router, session_routes.router, library_routes.router, prompt_routes.router,
+                   propagation_routes.router, live_routes.router, export_routes.router):
+        app.include_router(router, responses=answers, dependencies=[Depends(known_query)])
     return app
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_service.errors import EngineError, InvalidInput, TooLarge
+from sam_service.masks.exif import require_upright
 
 # Median time and size for 1280 x 720 on one core of an AVX2 server, OpenCV 5.0: (ellipse, ragged noise)
 #   level 1, strategy default, OpenCV's own filter choice   5.3 ms  7.6 kB    5.6 ms  41.7 kB
@@ -96,7 +97,7 @@ def png_size(data: bytes) -> tuple[int, int]:
 
 def plain_png(data: bytes) -> bytes:
     """The same picture without texts, profiles and animation. Raises InvalidInput (field `mask`) unless every chunk is whole,
-    the last one is IEND, and the pixels unpack to as many bytes as the picture has.
+    the last one is IEND, the pixels unpack to as many bytes as the picture has, and no EXIF data turn it.
 
     The decoder paints what it has of a damaged file and says nothing, and unpacks what is too much to its end; so this looks
     first.
@@ -115,6 +116,8 @@ def plain_png(data: bytes) -> bytes:
             break
         if kind in _PICTURE:
             kept.append(data[position:end])
+        if kind == b"eXIf":
+            require_upright(data[position + 8 : end - 4])
         if kind == b"IDAT":
             pixels += data[position + 8 : end - 4]
         if kind == b"IEND":
