@@ -161,6 +161,30 @@ def test_an_encrypted_video_is_refused(made: Path) -> None:
     assert caught.value.code == "encrypted"
 
 
+@pytest.mark.parametrize(("name", "profile", "compatible"), [
+    (b"dvcC", 5, 0), (b"dvvC", 10, 0), (b"dvcC", 7, 6), (b"dvvC", 8, 1), (b"dvvC", 8, 4), (b"dvvC", 10, 1)])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_dolby_vision_without_ordinary_pictures_is_refused(made: Path, tmp_path: Path, suffix: str, name: bytes, profile: int,
+                                                           compatible: int) -> None:
+    description = bytes((1, 0, profile << 1, 0x0D, compatible << 4))
+    path = tmp_path / f"dolby.{suffix}"
+    if suffix == "mp4":
+        data = (made / "anamorphic.mp4").read_bytes()
+        at = data.index(b"pasp")
+        path.write_bytes(data[:at] + name + description + data[at + 9:])
+    else:  # an element with its name, and behind it one with the description, among those that no reader knows
+        data = (made / "av1_10.mkv").read_bytes()
+        known = b"\x41\xe7\x84" + name + b"\x41\xed\x85" + description
+        at = data.index(b"\x16\x54\xae\x6b")
+        path.write_bytes(data[:at] + b"\xec" + bytes([0x80 | len(known)]) + known + data[at:])
+    if (profile, compatible) in ((5, 0), (10, 0)):
+        with pytest.raises(NotAVideo, match=f"Dolby Vision of profile {profile}.*libplacebo") as caught:
+            probe(path, VideoLimits())
+        assert caught.value.code == "codec_not_accepted"
+    else:
+        assert probe(path, VideoLimits()).num_frames == 12
+
+
 def test_a_sample_aspect_that_changes_is_said(made: Path, tmp_path: Path) -> None:
     joined = tmp_path / "joined.ts"
     joined.write_bytes((made / "narrow.ts").read_bytes() + (made / "wide.ts").read_bytes())

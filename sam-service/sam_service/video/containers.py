@@ -136,20 +136,23 @@ def _is_animated(head: bytes) -> bool:
     return False
 
 
-def has_index(descriptor: int) -> bool:
-    """Whether an open MP4 has the box that says where its frames lie. Only the names and sizes of boxes are read."""
+def index_place(descriptor: int) -> tuple[int, int] | None:
+    """Where in an open MP4 the box lies that says where its frames are, and its size, both in bytes; None where there is none.
+
+    Only the names and sizes of boxes are read.
+    """
     end, at = os.fstat(descriptor).st_size, 0
     for _ in range(_MOST_BOXES):
         head = os.pread(descriptor, 16, at)
         size = int.from_bytes(head[:4])
-        if head[4:8] == b"moov":
-            return True
         if size == 1:
             size = int.from_bytes(head[8:16])
+        if head[4:8] == b"moov":
+            return at, size or end - at
         if size < 8 or at + size >= end:
-            return False
+            return None
         at += size
-    return False
+    return None
 
 
 def _riff(head: bytes) -> Container | None:

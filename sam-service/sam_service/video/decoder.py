@@ -35,8 +35,9 @@ from PIL import Image
 from sam_service.errors import NotAVideo
 from sam_service.video.clock import Clock, Order, rate_of
 from sam_service.video.codecs import CONTAINER_OPTIONS, check_codec
-from sam_service.video.containers import DEMUXERS, Container, has_index
+from sam_service.video.containers import DEMUXERS, Container, index_place
 from sam_service.video.display import HDR, UPRIGHT, Turn, square_pixels, tone_map, turn_of
+from sam_service.video.dolby import require_base_colours
 
 _MAX_FRAMES = 10**9
 _MAX_ERRORS = 4096  # damaged packets in a row that are passed over
@@ -71,11 +72,12 @@ class Decoder:
             self._input = av.open("fd:", format=DEMUXERS[container], container_options=options, metadata_errors="replace")
         except av.error.FFmpegError as error:
             _reraise_memory(error)
-            if container is Container.MP4 and not has_index(descriptor):
+            if container is Container.MP4 and index_place(descriptor) is None:
                 raise NotAVideo("the file has no index of its frames: a recording or an upload that broke off, or one piece of "
                                 "a stream without its beginning", code="no_frames") from None
             raise _no_frames() from None
         self._stream = _largest(list(self._input.streams.video))
+        require_base_colours(descriptor, container)
         codec = self._stream.codec_context
         codec.thread_count = threads
         codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE

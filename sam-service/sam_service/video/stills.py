@@ -275,7 +275,10 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
     names, folders = set(), set()
     for entry in archive.infolist():
         name = entry.filename
-        if name.startswith("/") or "\\" in name or ".." in name.split("/") or "\0" in name:
+        if "\\" in name:
+            raise InvalidInput(f"the archive holds a name with a backslash: {shown(name)}; folders are told apart by /",
+                               code="unsafe_archive")
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise InvalidInput(f"the archive holds a name that leaves its folder: {shown(name)}", code="unsafe_archive")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise InvalidInput(f"the archive holds a link: {shown(name)}", code="unsafe_archive")
