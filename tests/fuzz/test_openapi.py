@@ -102,7 +102,7 @@ def fuzz_all(schema: BaseSchema, service: Server, session_id: str, examples: int
 
 
 def test_every_call(schema: BaseSchema, service: Server, session_id: str) -> None:
-    fuzz_all(schema, service, session_id, 15, derandomize=True)
+    fuzz_all(schema, service, session_id, 10, derandomize=True)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from sam_service.video.frames import FrameStore
 from tests.clips import write_video
 from tests.support import settings
 
-FRAMES, CLICK = 40, [[30, 60]]
+FRAMES, CLICK = 28, [[30, 60]]
 
 
 def test_the_devices_thread_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,11 @@ from sam_service.errors import InvalidInput
 
 
 async def known_query(request: Request) -> None:
-    """Raise InvalidInput for a field in the query that the call does not have, and for one that is given twice."""
-    given = [name for name, _ in request.query_params.multi_items()]
+    """Raise InvalidInput for a field in the query that the call does not have, and for one that is given twice.
+
+    Names that begin with an underscore are passed over: scripts in browsers add them to go around caches.
+    """
+    given = [name for name, _ in request.query_params.multi_items() if not name.startswith("_")]
     route = request.scope.get("route")
     if not given or not isinstance(route, APIRoute):
         return
