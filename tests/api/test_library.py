@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from sam_service.api import library_routes
 from sam_service.client import SamClient
-from sam_service.demo_clip import FRAMES, HEIGHT, WIDTH
+from sam_service.demo_clip import FRAMES, HEIGHT, WIDTH, render_clip
 from sam_service.local import local_service
 
 from tests import clips
@@ -82,3 +84,23 @@ def test_the_sample_clip_is_a_session_like_any_other(client: SamClient) -> None:
     with client.session(info["session_id"]) as session:
         assert session.state()["video_name"] == "sample.mp4"
         assert jpeg_size(session.frame(0)) == (WIDTH, HEIGHT)
+
+
+def test_the_sample_clip_is_drawn_once_however_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Path] = []
+
+    def draw(path: Path) -> Path:
+        drawn.append(path)
+        return render_clip(path)
+
+    monkeypatch.setattr(library_routes, "render_clip", draw)
+    with (local_service(settings(max_sessions=2, sam2_image_size=128), data_dir=tmp_path / "data") as url,
+          SamClient(url) as client, ThreadPoolExecutor(8) as clients):
+        client.wait_ready()
+        answers = list(clients.map(lambda _: client.http.post("/sample").status_code, range(8)))
+        assert sorted(answers) == [201, 201, *[429] * 6]
+        client.http.delete(f"/sessions/{client.sessions()[0]['session_id']}")
+        assert client.http.post("/sample").status_code == 201
+        assert client.http.post("/sample").status_code == 429
+    assert len(drawn) == 1
+    assert not list((tmp_path / "data").glob("upload-*"))

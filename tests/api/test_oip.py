@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
+import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sam_service.api import oip_routes
-from sam_service.api.oip_wire import read_request, write_response
+from sam_service.api.oip_wire import Flags, Part, read_request, write_response
 from sam_service.client import SamClient
 from sam_service.errors import ClientError, InvalidInput
 from sam_service.local import local_service
@@ -247,12 +250,101 @@ def test_a_body_that_makes_no_sense_is_refused(url: str, body: bytes, length: st
     assert list(answer.json()) == ["error"]
 
 
+def whole(parts: list[Part]) -> bytes:
+    return b"".join(part if isinstance(part, bytes) else part() for part in parts)
+
+
+@pytest.mark.parametrize("objects", [0, 1, 3])
+def test_masks_are_written_one_at_a_time(objects: int) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (objects, 4, 5), np.uint8)
+    made: list[int] = []
+
+    def piece(at: int) -> NDArray[np.uint8]:
+        made.append(at)
+        return np.asarray(masks[at], np.uint8)
+
+    flags = Flags(20, [functools.partial(piece, at) for at in range(objects)])
+    outputs: list[tuple[str, str, Any, Any]] = [("masks", "UINT8", flags, masks.shape), ("frame", "INT64", np.array([7]), (1,))]
+    for binary in ({"masks": False, "frame": False}, {"masks": True, "frame": False}, {"masks": False, "frame": True}):
+        parts, length, head = write_response({"id": '"]}'}, outputs, binary)
+        assert not made
+        body = whole(parts)
+        assert len(body) == length and made == list(range(objects))
+        made.clear()
+        document = json.loads(body[:head])
+        assert document["id"] == '"]}'
+        written = document["outputs"][0]
+        data = np.frombuffer(body[head:], np.uint8) if binary["masks"] else np.array(written["data"], np.uint8)
+        assert written["shape"] == [objects, 4, 5] and np.array_equal(data, masks.ravel())
+        assert written.get("parameters") == ({"binary_data_size": masks.size} if binary["masks"] else None)
+        if not binary["frame"]:
+            assert document["outputs"][1]["data"] == [7]
+        else:
+            assert body[head:] == (7).to_bytes(8, "little")
+
+
+def test_masks_of_a_large_answer_are_not_all_in_memory() -> None:
+    flags = Flags(2 << 20, [lambda: np.ones((1024, 2048), np.uint8)] * 32)
+    tracemalloc.start()
+    try:
+        parts, length, _ = write_response({}, [("masks", "UINT8", flags, (32, 1024, 2048))], {"masks": False})
+        written = sum(len(part if isinstance(part, bytes) else part()) for part in parts)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+    assert written == length > 128 << 20
+
+
+HALF = json.dumps("\ud800").encode()
+IMAGE = b'{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["' + base64.b64encode(encoded()) + b'"]}'
+POINTS = b'{"name": "points", "datatype": "FP32", "shape": [1, 2], "data": [20, 24]}'
+
+
+def scalar(name: str, datatype: str, value: str) -> bytes:
+    return f'{{"name": "{name}", "datatype": "{datatype}", "shape": [1], "data": [{value}]}}'.encode()
+
+
+@pytest.mark.parametrize(("inputs", "said"), [
+    (b'{"name": ' + HALF + b', "datatype": "X", "shape": [1], "data": [1]}', "datatype"),
+    (b'{"name": ' + HALF + b', "datatype": "FP32", "shape": [1], "data": [1]}', "no input"),
+    (scalar("labels", "FP32", "1.9"), "whole"), (scalar("labels", "FP32", "0.5"), "whole"),
+    (scalar("labels", "BOOL", "5"), "BOOL"), (scalar("object_id", "FP64", "1.7"), "whole"),
+    (scalar("object_id", "FP32", "-0.5"), "whole")])
+def test_what_an_input_cannot_be_is_said(url: str, inputs: bytes, said: str) -> None:
+    answer = httpx.post(f"{url}{MODEL}/infer", content=b'{"inputs": [' + b", ".join((IMAGE, POINTS, inputs)) + b"]}")
+    assert answer.status_code == 422, answer.text
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("where", ['"parameters": {"binary_data_output": "no"}',
+                                   '"outputs": [{"name": "masks", "parameters": {"binary_data": 1}}]'])
+def test_a_flag_is_true_or_false(url: str, where: str) -> None:
+    body = b'{"inputs": [' + IMAGE + b", " + POINTS + b"], " + where.encode() + b"}"
+    answer = httpx.post(f"{url}{MODEL}/infer", content=body)
+    assert answer.status_code == 422 and "true or false" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1_100_000, 3), (1_100_000, 1, 3)])
+def test_pixels_that_no_picture_can_have_are_refused(triton: InferenceServerClient, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InferenceServerException, match="16384"):
+        triton.infer("sam2", [tensor("image", np.zeros(shape), "UINT8"), tensor("points", CLICK, "FP32")])
+
+
+def test_a_tensor_of_bytes_has_few_elements() -> None:
+    head = json.dumps({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [5000],
+                                   "parameters": {"binary_data_size": 20_000}}]}).encode()
+    with pytest.raises(InvalidInput, match="1024"):
+        read_request(head + bytes(20_000), str(len(head)))
+
+
 def test_tensors_come_back_as_they_went() -> None:
     values: list[tuple[str, str, Any, Any]] = [
         ("a", "FP32", np.array([[1.5, 2]], np.float32), (1, 2)), ("b", "BYTES", [b"x", b""], (2,)),
         ("c", "BOOL", np.array([True, False]), (2,))]
     for binary in (True, False):
-        body, head = write_response({}, values, dict.fromkeys("abc", binary))
+        parts, length, head = write_response({}, values, dict.fromkeys("abc", binary))
+        body = whole(parts)
+        assert len(body) == length
         request = body.replace(b'"outputs"', b'"inputs" ')
         found = read_request(request, None if head is None else str(head)).inputs
         assert np.array_equal(found["a"], values[0][2])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +48,11 @@ async def picture(video_path: VideoPath, services: ServicesDep) -> Response:
 async def sample(response: Response, services: ServicesDep) -> Initialized:
     """Draw a clip of three seconds, a ball that bounces over a meadow, and open it. Answers as `/initialize` does."""
     services.engine.require_ready()
-    services.sessions.require_room()
-    path = await asyncio.to_thread(_drawn, services.settings.sam2_data_dir)
+    services.sessions.require_place()
+    folder = services.settings.sam2_data_dir
+    clip = await services.library.sample(lambda: _drawn(folder))
+    services.sessions.require_place()  # others may have come while it was drawn
+    path = await asyncio.to_thread(_stored, folder, clip)
     try:
         session = await services.sessions.open(SAMPLE_NAME, OpenOptions(), upload=path)
     finally:
@@ -56,11 +61,34 @@ async def sample(response: Response, services: ServicesDep) -> Initialized:
     return views.initialized(services, session)
 
 
-def _drawn(folder: Path) -> Path:
-    """The clip as a file in the data folder, under a name that a later start sweeps away. Raises StorageFull."""
+def _drawn(folder: Path) -> bytes:
+    """The clip as the bytes of its file. Blocks for a second or more. Raises StorageFull."""
+    path = _stored(folder, b"")
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=UPLOAD_PREFIX, suffix=SAMPLE_SUFFIX, delete=False) as file:
-            return render_clip(Path(file.name))
+        with _full_disk_understood():
+            return render_clip(path).read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _stored(folder: Path, clip: bytes) -> Path:
+    """A file in the data folder, under a name that a later start sweeps away. Raises StorageFull."""
+    with _full_disk_understood():
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=UPLOAD_PREFIX, suffix=SAMPLE_SUFFIX)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(clip)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Path(name)
+
+
+@contextlib.contextmanager
+def _full_disk_understood() -> Iterator[None]:
+    """Raise StorageFull for a full disk."""
+    try:
+        yield
     except OSError as error:
         if is_disk_full(error):
             raise disk_full() from None

@@ -7,22 +7,25 @@ of a clip: a frame pushed to a live session. `docs/triton.md` shows both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+import functools
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from sam_service import __version__
 from sam_service.api import oip_wire as wire
 from sam_service.api.deps import ServicesDep
 from sam_service.api.problems import problem_of
-from sam_service.errors import InvalidInput, NotFound, ServiceError
+from sam_service.errors import InvalidInput, NotFound, ServiceError, TooLarge
 from sam_service.masks.rle import decode_rle, rle_bbox
 from sam_service.schemas import MAX_ID
 from sam_service.sessions.prompts import PromptInput
@@ -30,6 +33,7 @@ from sam_service.sessions.render import as_rle
 from sam_service.sessions.sequences import MAX_SEQUENCE_ID, Answered, Asked, Sequence
 
 NAME, VERSION = "sam2", "1"
+MAX_SIDE = 16384  # pixels, as of every picture
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "parameters", "sequence", "sequence(string_id)"]
 Tensors = Mapping[str, tuple[str, list[int], str]]
 INPUTS: Tensors = {
@@ -62,13 +66,18 @@ class OipRoute(APIRoute):
                 problem = problem_of(error)
                 retry = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
                 field = f" ({error.field})" if error.field and error.field not in error.message else ""
-                return JSONResponse({"error": error.message + field}, problem.status, retry)
+                return _failure(error.message + field, problem.status, retry)
             except RequestValidationError as error:
-                return JSONResponse({"error": str(error.errors()[0]["msg"])}, 400)
+                return _failure(str(error.errors()[0]["msg"]), 400)
             except HTTPException as error:
-                return JSONResponse({"error": str(error.detail)}, error.status_code)
+                return _failure(str(error.detail), error.status_code)
 
         return answer
+
+
+def _failure(sentence: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """In ASCII: a name that the sentence repeats may hold half characters, which UTF-8 has not."""
+    return Response(json.dumps({"error": sentence}), status, headers, "application/json")
 
 
 def _named(request: Request, model: Annotated[str, Path(description=f"the model's name: {NAME}", examples=[NAME])]) -> None:
@@ -174,13 +183,21 @@ async def infer(_: Named, request: Request, services: ServicesDep) -> Response:
     if unknown := wanted.keys() - OUTPUTS.keys():
         raise InvalidInput(f"there is no output {min(unknown)[:100]!r}; there are {', '.join(OUTPUTS)}", field="outputs")
     answered = await services.sequences.infer(call, sequence)
-    data, head = await services.sessions.pools.rendering.run(lambda: _answer(asked, answered, sequence, wanted))
-    headers = {} if head is None else {"Inference-Header-Content-Length": str(head)}
-    return Response(data, headers=headers, media_type="application/json" if head is None else "application/octet-stream")
+    rendering = services.sessions.pools.rendering
+    parts, length, head = await rendering.run(lambda: _answer(asked, answered, sequence, wanted))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part if isinstance(part, bytes) else await rendering.run(part)
+
+    headers = {"Content-Length": str(length)} | ({} if head is None else {"Inference-Header-Content-Length": str(head)})
+    return StreamingResponse(pieces(), headers=headers,
+                             media_type="application/json" if head is None else "application/octet-stream")
 
 
 def _answer(asked: wire.InferRequest, answered: Answered, sequence: Sequence | None,
-            wanted: Mapping[str, bool]) -> tuple[bytes, int | None]:
+            wanted: Mapping[str, bool]) -> tuple[list[wire.Part], int, int | None]:
+    """As `wire.write_response`. The masks are made when it is their turn: those of many objects would fill the memory."""
     masks = answered.masks
     rles = [as_rle(mask) for mask in masks]
     values: dict[str, Any] = {
@@ -189,16 +206,20 @@ def _answer(asked: wire.InferRequest, answered: Answered, sequence: Sequence | N
         "object_scores": np.array([mask.object_score for mask in masks], np.float32),
         "boxes": np.array([rle_bbox(rle) or [0, 0, 0, 0] for rle in rles], np.int32).reshape(-1, 4),
         "frame": np.array([answered.frame_index], np.int64)}
-    if "masks" in wanted:
-        masks_of = [decode_rle(rle) for rle in rles]
-        values["masks"] = np.stack(masks_of).astype(np.uint8) if masks_of else np.zeros((0, 0, 0), np.uint8)
+    height, width = (masks[0].height, masks[0].width) if masks else (0, 0)
+    values["masks"] = wire.Flags(height * width, [functools.partial(_pixels, rle) for rle in rles])
     document: dict[str, Any] = {"model_name": NAME, "model_version": VERSION}
     if asked.request_id is not None:
         document["id"] = asked.request_id
     if sequence is not None:
         document["parameters"] = {"sequence_id": asked.parameters["sequence_id"], "session_id": answered.session_id}
-    return wire.write_response(document, [(name, OUTPUTS[name][0], values[name], values[name].shape) for name in wanted],
-                               wanted)
+    return wire.write_response(document, [
+        (name, OUTPUTS[name][0], values[name], (len(masks), height, width) if name == "masks" else values[name].shape)
+        for name in wanted], wanted)
+
+
+def _pixels(rle: Mapping[str, Any]) -> NDArray[np.uint8]:
+    return decode_rle(rle).view(np.uint8)
 
 
 def _asked(request: wire.InferRequest) -> Asked:
@@ -208,7 +229,7 @@ def _asked(request: wire.InferRequest) -> Asked:
         raise InvalidInput(f"there is no input {min(unknown)[:100]!r}; there are {', '.join(INPUTS)}", field=min(unknown)[:100])
     if "image" not in inputs:
         raise InvalidInput("the input `image` is missing", field="image")
-    points, labels, box = (_numbers(inputs, name) for name in ("points", "labels", "box"))
+    points, labels, box, object_id = (_numbers(inputs, name) for name in ("points", "labels", "box", "object_id"))
     if points is not None and (points.ndim != 2 or points.shape[1] != 2):
         raise InvalidInput(f"points has the shape {list(points.shape)}; wanted is [n, 2]", field="points")
     if box is not None and box.shape != (4,):
@@ -217,7 +238,6 @@ def _asked(request: wire.InferRequest) -> Asked:
     if points is not None or box is not None or labels is not None:
         prompt = PromptInput(points=None if points is None else points.tolist(), box=None if box is None else box.tolist(),
                              labels=None if labels is None else [int(label) for label in labels.ravel()])
-    object_id = _numbers(inputs, "object_id")
     if object_id is not None and (object_id.size != 1 or not 0 <= int(object_id.ravel()[0]) <= MAX_ID):
         raise InvalidInput(f"object_id has to be one number from 0 to {MAX_ID}", field="object_id")
     return Asked(_picture(inputs["image"]), prompt, None if object_id is None else int(object_id.ravel()[0]))
@@ -231,6 +251,9 @@ def _picture(image: wire.Value) -> bytes:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InvalidInput(f"image is {image.dtype} of the shape {list(image.shape)}; wanted are BYTES [1], or UINT8 [height, "
                            "width, 3]", field="image")
+    if max(image.shape[:2]) > MAX_SIDE:
+        raise TooLarge(f"image has {image.shape[1]} x {image.shape[0]} pixels; the limit is {MAX_SIDE} on each side",
+                       field="image", code="too_many_pixels")
     return cv2.imencode(".png", image[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes()
 
 
@@ -238,6 +261,8 @@ def _numbers(inputs: Mapping[str, wire.Value], name: str) -> Any:
     value = inputs.get(name)
     if isinstance(value, list) or (value is not None and not np.isfinite(value).all()):
         raise InvalidInput(f"{name} has to be {INPUTS[name][0]}, finite numbers", field=name)
+    if value is not None and INPUTS[name][0].startswith("INT") and (value != np.floor(value)).any():
+        raise InvalidInput(f"{name} has to be {INPUTS[name][0]}, whole numbers", field=name)
     return value
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +25,23 @@ DTYPES: Mapping[str, str] = {
 """The protocol's names of data types, and NumPy's, little-endian."""
 BYTES = "BYTES"
 MAX_DIMENSIONS, MAX_TENSORS = 8, 32
+MAX_ELEMENTS = 1024
+"""Elements of a tensor of BYTES: each is an object of Python's, however short it is."""
 
 Value = NDArray[Any] | list[bytes]
+Part = bytes | Callable[[], bytes]
+"""Bytes of an answer, or what makes them; that blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """A tensor of UINT8, zeros and ones, that is made a piece at a time, so that an answer is never whole in memory.
+
+    pieces: each makes `size` elements.
+    """
+
+    size: int
+    pieces: Sequence[Callable[[], NDArray[np.uint8]]]
 
 
 def config_type(datatype: str) -> str:
@@ -68,7 +84,7 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         raise ClientError("the body is not valid JSON", code="invalid_json") from None
     document = _object(document, "body")
     parameters = _object(document.get("parameters", {}), "parameters")
-    binary = bool(parameters.get("binary_data_output", False))
+    binary = _flag(parameters, "binary_data_output", False, "parameters")
     request_id = document.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidInput("id has to be a string", field="id")
@@ -76,27 +92,71 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
                         _outputs(document.get("outputs"), binary), binary)
 
 
-def write_response(document: dict[str, Any], outputs: Iterable[tuple[str, str, Value, Sequence[int]]],
-                   binary: Mapping[str, bool]) -> tuple[bytes, int | None]:
-    """An answer's body, and the bytes of its JSON where tensors follow.
+def write_response(document: dict[str, Any], outputs: Iterable[tuple[str, str, Value | Flags, Sequence[int]]],
+                   binary: Mapping[str, bool]) -> tuple[list[Part], int, int | None]:
+    """An answer's body in parts, its bytes, and the bytes of its JSON where tensors follow.
 
     outputs: name, data type, values and shape. binary: by name, whether a tensor comes behind the JSON.
     """
-    described, behind = [], list[bytes]()
-    for name, datatype, value, shape in outputs:
+    parts, behind = list[Part](), list[Part]()
+    length = behind_length = 0
+
+    def write(text: str) -> None:
+        nonlocal length
+        parts.append(data := text.encode())
+        length += len(data)
+
+    write(json.dumps(document)[:-1] + (", " if document else "") + '"outputs": [')
+    for place, (name, datatype, value, shape) in enumerate(outputs):
         item: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(shape)}
         if binary[name]:
-            data = b"".join(struct.pack("<I", len(one)) + one for one in value) if isinstance(value, list) else (
-                np.ascontiguousarray(value, DTYPES[datatype]).tobytes())
-            item["parameters"] = {"binary_data_size": len(data)}
-            behind.append(data)
+            made, size = _binary(value, datatype)
+            item["parameters"] = {"binary_data_size": size}
+            behind += made
+            behind_length += size
         elif isinstance(value, list):
             item["data"] = [base64.b64encode(one).decode() for one in value]
-        else:
+        elif not isinstance(value, Flags):
             item["data"] = value.ravel().tolist()
-        described.append(item)
-    head = json.dumps({**document, "outputs": described}).encode()
-    return b"".join([head, *behind]), len(head) if behind else None
+        write(", " * bool(place) + json.dumps(item)[:-1])
+        if isinstance(value, Flags) and not binary[name]:
+            write(', "data": [')
+            made, size = _digits(value)
+            parts += made
+            length += size
+            write("]")
+        write("}")
+    write("]}")
+    return [*parts, *behind], length + behind_length, length if behind else None
+
+
+def _binary(value: Value | Flags, datatype: str) -> tuple[list[Part], int]:
+    """A tensor as the bytes behind the JSON, and how many."""
+    if isinstance(value, Flags):
+        return [functools.partial(_as_bytes, piece) for piece in value.pieces] or [b""], value.size * len(value.pieces)
+    data = b"".join(struct.pack("<I", len(one)) + one for one in value) if isinstance(value, list) else (
+        np.ascontiguousarray(value, DTYPES[datatype]).tobytes())
+    return [data], len(data)
+
+
+def _as_bytes(piece: Callable[[], NDArray[np.uint8]]) -> bytes:
+    return piece().tobytes()
+
+
+def _digits(value: Flags) -> tuple[list[Part], int]:
+    """Flags as numbers with commas between, and how many characters."""
+    if not value.pieces or not value.size:
+        return [], 0
+    last = len(value.pieces) - 1
+    return [functools.partial(_as_digits, piece, more=at < last) for at, piece in enumerate(value.pieces)], (
+        2 * value.size * len(value.pieces) - 1)
+
+
+def _as_digits(piece: Callable[[], NDArray[np.uint8]], *, more: bool) -> bytes:
+    flags = piece().ravel()
+    characters = np.full((flags.size, 2), ord(","), np.uint8)
+    np.add(flags, ord("0"), out=characters[:, 0])
+    return characters.tobytes() if more else characters.ravel()[:-1].tobytes()
 
 
 def _inputs(document: Mapping[str, Any], behind: memoryview) -> dict[str, Value]:
@@ -111,6 +171,8 @@ def _inputs(document: Mapping[str, Any], behind: memoryview) -> dict[str, Value]
             raise InvalidInput(f"{name[:100]}: datatype has to be {BYTES} or one of {', '.join(DTYPES)}", field=name[:100])
         shape = _shape(name, tensor.get("shape"))
         count = math.prod(shape)
+        if datatype == BYTES and count > MAX_ELEMENTS:
+            raise InvalidInput(f"{name[:100]}: a tensor of {BYTES} may have at most {MAX_ELEMENTS} elements", field=name[:100])
         size = _object(tensor.get("parameters", {}), f"{name[:100]}.parameters").get("binary_data_size")
         if size is None:
             inputs[name] = _from_json(name, datatype, shape, count, tensor.get("data"))
@@ -167,7 +229,7 @@ def _from_json(name: str, datatype: str, shape: list[int], count: int, data: Any
         if array.dtype.kind not in "biuf" and array.size:
             raise ValueError
         converted = array.astype(DTYPES[datatype])
-        if array.size != count or (array.size and converted.dtype.kind in "iu" and (converted != array).any()):
+        if array.size != count or (array.size and converted.dtype.kind in "iub" and (converted != array).any()):
             raise ValueError
         return converted.reshape(shape)
     except (ValueError, TypeError, OverflowError):
@@ -184,8 +246,16 @@ def _outputs(raw: Any, binary: bool) -> list[WantedOutput] | None:
         unknown = parameters.keys() - {"binary_data"}
         if unknown:
             raise InvalidInput(f"outputs take no parameter {min(unknown)[:100]!r}", field=f"outputs[{position}].parameters")
-        wanted.append(WantedOutput(str(output.get("name")), bool(parameters.get("binary_data", binary))))
+        wanted.append(WantedOutput(str(output.get("name")), _flag(parameters, "binary_data", binary,
+                                                                  f"outputs[{position}].parameters")))
     return wanted
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool, field: str) -> bool:
+    flag = parameters.get(name, default)
+    if not isinstance(flag, bool):
+        raise InvalidInput(f"{name} has to be true or false", field=f"{field}.{name}")
+    return flag
 
 
 def _list(raw: Any, field: str) -> list[Any]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +50,8 @@ class Library:
         self._pools = pools
         self._covers: OrderedDict[tuple[str, float, int], bytes] = OrderedDict()
         self._one_at_a_time = asyncio.Lock()
+        self._sample: bytes | None = None
+        self._drawing = asyncio.Lock()
 
     async def list(self) -> Listing:
         """What there is, at most MAX_LISTED videos, MAX_DEPTH folders deep. Links and hidden files are not listed."""
@@ -70,6 +72,13 @@ class Library:
             while len(self._covers) > COVERS_KEPT:
                 self._covers.popitem(last=False)
         return data
+
+    async def sample(self, draw: Callable[[], bytes]) -> bytes:
+        """The bytes of the sample clip, which is drawn once, however many ask. draw: blocks, and raises what this raises."""
+        async with self._drawing:
+            if self._sample is None:
+                self._sample = await self._pools.opening.run(draw)
+            return self._sample
 
     def _found(self, video_path: str) -> tuple[Path, tuple[str, float, int]]:
         path = resolve_video(self._folder, video_path)

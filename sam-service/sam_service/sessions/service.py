@@ -131,10 +131,7 @@ class SessionService:
         return image_size, model
 
     async def _open(self, create: Callable[[str], Session]) -> Session:
-        self.require_room()
-        if len(self._sessions) + self._opening >= self.limits.max_sessions:
-            raise TooManySessions(f"all {self.limits.max_sessions} sessions are in use; delete one or come back later",
-                                  retry_after_s=30)
+        self.require_place()
         self._opening += 1
         session_id = secrets.token_hex(16)
         folder = self._folder / session_id
@@ -178,6 +175,13 @@ class SessionService:
     def require_room(self) -> None:
         """Raise StorageFull or MemoryFull where there is no room for more work."""
         self._admission.require_room()
+
+    def require_place(self) -> None:
+        """Raise StorageFull or MemoryFull as `require_room`, and TooManySessions where no session more can be opened."""
+        self.require_room()
+        if len(self._sessions) + self._opening >= self.limits.max_sessions:
+            raise TooManySessions(f"all {self.limits.max_sessions} sessions are in use; delete one or come back later",
+                                  retry_after_s=30)
 
     def sessions(self) -> list[Session]:
         """All open sessions, oldest first; looking does not count as a use."""
