@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +17,10 @@ from sam_service.api import library_routes
 from sam_service.client import SamClient
 from sam_service.demo_clip import FRAMES, HEIGHT, WIDTH, render_clip
 from sam_service.local import local_service
+from sam_service.sessions import library as library_module
+from sam_service.sessions.pools import Pools
+from sam_service.video.cover import cover
+from sam_service.video.limits import VideoLimits
 
 from tests import clips
 from tests.support import jpeg_size, settings
@@ -55,6 +62,33 @@ def test_videos_and_folders_of_pictures_are_listed(library: SamClient, folder: P
     assert photos["is_folder"] and photos["size_bytes"] == 0
 
 
+def test_who_asks_while_a_list_is_made_gets_that_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    asked = threading.Event()
+    look = library_module._listing
+
+    def slow(root: Path) -> library_module.Listing:
+        made.append(root)
+        asked.wait()
+        return look(root)
+
+    async def ask() -> None:
+        pools = Pools()
+        videos = library_module.Library(folder, VideoLimits(), pools)
+        waiting = [asyncio.ensure_future(videos.list()) for _ in range(9)]
+        await asyncio.sleep(0)
+        waiting.pop().cancel()
+        waiting.pop(0).cancel()
+        asked.set()
+        lists = await asyncio.gather(*waiting)
+        assert all(len(found.videos) == 3 for found in lists) and len(made) == 1
+        assert len((await videos.list()).videos) == 3 and len(made) == 2
+        pools.close()
+
+    monkeypatch.setattr(library_module, "_listing", slow)
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize(("path", "size"), [("deep/er/ünïcode clip.mp4", (160, 120)), ("photos", (60, 40))])
 def test_a_video_has_a_picture(library: SamClient, path: str, size: tuple[int, int]) -> None:
     answer = library.http.get("/videos/picture", params={"video_path": path})
@@ -70,6 +104,21 @@ def test_what_has_no_picture_is_an_error(library: SamClient, path: str, status: 
     answer = library.http.get("/videos/picture", params={"video_path": path})
     assert answer.status_code == status
     assert code is None or answer.json()["code"] == code
+
+
+def test_a_file_without_a_picture_is_decoded_once(library: SamClient, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    tried: list[Path] = []
+
+    def counted(path: Path, *rest: Any) -> bytes:
+        tried.append(path)
+        return cover(path, *rest)
+
+    monkeypatch.setattr(library_module, "cover", counted)
+    (folder / "photos" / "again.mp4").write_bytes((folder / "broken.mp4").read_bytes())
+    answers = [library.http.get("/videos/picture", params={"video_path": "photos/again.mp4"}) for _ in range(3)]
+    (folder / "photos" / "again.mp4").unlink()
+    assert [answer.status_code for answer in answers] == [415] * 3
+    assert len({answer.json()["detail"] for answer in answers}) == 1 and len(tried) == 1
 
 
 def test_a_service_without_a_folder_lists_nothing() -> None:

@@ -57,6 +57,7 @@ class Exporting:
         self.sessions = sessions
         self.threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="export")
         self.exports: set[Export] = set()
+        self._starting = 0
         self.stopping = False
 
     async def start(self, session_id: str, request: ExportRequest) -> Export:
@@ -75,9 +76,13 @@ class Exporting:
         for object_id in chosen:
             session.require_object(object_id, "object_ids")
         first, last = await self._range(session, request)
-        if len(self.exports) >= MAX_EXPORTS:
+        if len(self.exports) + self._starting >= MAX_EXPORTS:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
-        snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
+        self._starting += 1  # others ask while the database is read
+        try:
+            snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
+        finally:
+            self._starting -= 1
         sources: list[SourcePictures] = []
         clip = _clip(session, request, chosen, first, last, snapshot, functools.partial(
             _pictures, session, request.size == "original", self.sessions.limits.video, sources))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sam_service.errors import ServiceError
+from sam_service.errors import ClientError, NotAVideo, ServiceError, TooLarge
 from sam_service.sessions.paths import resolve_video
 from sam_service.sessions.pools import Pools
 from sam_service.video.cover import cover
@@ -48,30 +48,45 @@ class Library:
         self._folder = folder
         self._limits = replace(limits, max_frame_cpu_s=COVER_CPU_S, max_silence_s=COVER_SILENCE_S)
         self._pools = pools
-        self._covers: OrderedDict[tuple[str, float, int], bytes] = OrderedDict()
+        self._covers: OrderedDict[tuple[str, float, int], bytes | ClientError] = OrderedDict()
         self._one_at_a_time = asyncio.Lock()
+        self._listing: asyncio.Future[Listing] | None = None
         self._sample: bytes | None = None
         self._drawing = asyncio.Lock()
 
     async def list(self) -> Listing:
-        """What there is, at most MAX_LISTED videos, MAX_DEPTH folders deep. Links and hidden files are not listed."""
+        """What there is, at most MAX_LISTED videos, MAX_DEPTH folders deep. Links and hidden files are not listed.
+
+        Who asks while a list is being made gets that one.
+        """
         folder = self._folder
         if folder is None:
             return Listing([], True, False)
-        return await self._pools.opening.run(lambda: _listing(folder))
+        if self._listing is None or self._listing.done():  # many may ask: opening videos must not wait for them
+            self._listing = asyncio.ensure_future(self._pools.opening.run(lambda: _listing(folder)))
+        return await asyncio.shield(self._listing)
 
     async def cover(self, video_path: str) -> bytes:
         """The first picture as JPEG, at most COVER_PX a side. Raises as `resolve_video` and `cover`."""
         path, key = await asyncio.to_thread(self._found, video_path)
-        async with self._one_at_a_time:  # a page asks for many; opening videos must not wait for them
-            data = self._covers.get(key)
-            if data is None:
-                data = await self._pools.opening.run(lambda: cover(path, self._limits, COVER_PX))
-            self._covers[key] = data
-            self._covers.move_to_end(key)
-            while len(self._covers) > COVERS_KEPT:
-                self._covers.popitem(last=False)
-        return data
+        if key not in self._covers:
+            async with self._one_at_a_time:  # a page asks for many; opening videos must not wait for them
+                if key not in self._covers:
+                    self._covers[key] = await self._pools.opening.run(lambda: self._drawn(path))
+        found = self._covers[key]
+        self._covers.move_to_end(key)
+        while len(self._covers) > COVERS_KEPT:
+            self._covers.popitem(last=False)
+        if isinstance(found, ClientError):
+            raise type(found)(found.message, field=found.field, code=found.code)
+        return found
+
+    def _drawn(self, path: Path) -> bytes | ClientError:
+        """A cover, or why the file has none: it need not be decoded again for that. Raises what may pass."""
+        try:
+            return cover(path, self._limits, COVER_PX)
+        except (NotAVideo, TooLarge) as error:
+            return type(error)(error.message, field=error.field, code=error.code)  # without what it was raised from
 
     async def sample(self, draw: Callable[[], bytes]) -> bytes:
         """The bytes of the sample clip, which is drawn once, however many ask. draw: blocks, and raises what this raises."""
