@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +15,7 @@ from sam_service.client import SamClient, VideoSession
 from sam_service.export.archive import folder_names, safe_name
 from sam_service.export.formats import FORMATS, FormatName
 from sam_service.local import local_service
+from sam_service.sessions import exporting
 from websockets.sync.client import ClientConnection, connect
 
 from tests.export.support import export, parsed, refused, stored, unzipped
@@ -191,3 +194,21 @@ def test_what_a_killed_process_left_behind_goes_at_the_next_start(clip: Path, tm
         restored = VideoSession(client, video.info)
         assert parsed(export(restored, format="coco"))["annotations"]
         assert stored(restored, 0, 1).any()
+
+
+def test_exports_that_are_starting_count_among_the_exports(tracked: VideoSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, snapshot = threading.Event(), exporting._snapshot
+
+    def held(*arguments: Any) -> Any:
+        goes_on.wait()
+        return snapshot(*arguments)
+
+    monkeypatch.setattr(exporting, "_snapshot", held)
+    monkeypatch.setattr(exporting, "MAX_EXPORTS", 2)
+    url = str(tracked.client.http.base_url).rstrip("/") + f"/sessions/{tracked.session_id}/export?format=coco"
+    with ThreadPoolExecutor(3) as clients:
+        answers = [clients.submit(httpx.get, url, timeout=120) for _ in range(3)]
+        early, _ = wait(answers, timeout=60, return_when=FIRST_COMPLETED)
+        goes_on.set()
+    assert [answer.result().json()["code"] for answer in early] == ["too_many_exports"]
+    assert sorted(answer.result().status_code for answer in answers) == [200, 200, 503]

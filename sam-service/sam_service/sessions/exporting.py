@@ -80,7 +80,8 @@ class Exporting:
             raise CapacityError(f"{MAX_EXPORTS} exports are being made; come back later", code="too_many_exports")
         self._starting += 1  # others ask while the database is read
         try:
-            snapshot = await self.sessions.pools.rendering.run(lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
+            snapshot = await self.sessions.pools.rendering.run(
+                lambda: _snapshot(self.sessions, session, first, last, set(chosen)))
         finally:
             self._starting -= 1
         sources: list[SourcePictures] = []
