@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from sam_service.api.app import build_services
 from sam_service.api.deps import Services
 from sam_service.errors import BacklogFull, CapacityError, Conflict, InvalidMask, StorageFull
 from sam_service.failures import disk_full
@@ -25,8 +24,9 @@ from sam_service.video.live import LiveIntake, LiveOptions
 
 from tests import colour_family
 from tests.colour_family import ColourNetwork
-from tests.sessions.test_stopping import occupied, until
-from tests.support import settings
+from tests.sessions.services import running as services_running
+from tests.sessions.services import until
+from tests.sessions.test_stopping import occupied
 
 SIZE = (64, 48)
 KEEP = 8
@@ -37,17 +37,11 @@ GROWTH_MIB = 24
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Services]:
     """The real service without HTTP, with a model that takes no time."""
-    services = build_services(settings(sam2_data_dir=folder / "data", sam2_model_size=colour_family.register()))
-    services.engine.start()
+    size = colour_family.register()
     try:
-        await until(lambda: services.engine.ready)
-        yield services
+        async with services_running(folder, sam2_model_size=size) as services:
+            yield services
     finally:
-        services.begin_stop()
-        services.exporting.close()
-        await services.sessions.close()
-        services.engine.stop(10)
-        services.sessions.store.close()
         colour_family.forget()
 
 

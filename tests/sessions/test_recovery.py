@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 
 import pytest
-from sam_service.api.app import build_services
 from sam_service.api.deps import Services
 from sam_service.sessions.plan import PropagationRequest
 from sam_service.sessions.prompting import Edit
@@ -21,7 +20,7 @@ from sam_service.sessions.states import JobState, MemoryState
 
 from tests import colour_family
 from tests.clips import write_video
-from tests.support import settings
+from tests.sessions.services import running
 
 CLICK = PromptInput(points=[[30, 60]])
 FRAMES = 6
@@ -33,24 +32,9 @@ def colour() -> Iterator[str]:
     colour_family.forget()
 
 
-@asynccontextmanager
-async def process(folder: Path, colour: str) -> AsyncIterator[Services]:
+def process(folder: Path, colour: str) -> AbstractAsyncContextManager[Services]:
     """The services of one process on the folder, without HTTP."""
-    services = build_services(settings(sam2_data_dir=folder / "data", sam2_model_size=colour))
-    services.engine.start()
-    services.sessions.restore()
-    services.propagation.restore()
-    try:
-        async with asyncio.timeout(60):
-            while not services.engine.ready:
-                await asyncio.sleep(0.01)
-        yield services
-    finally:
-        services.begin_stop()
-        services.exporting.close()
-        await services.sessions.close()
-        services.engine.stop(10)
-        services.sessions.store.close()
+    return running(folder, restored=True, sam2_model_size=colour)
 
 
 async def prepared(folder: Path, colour: str) -> None:

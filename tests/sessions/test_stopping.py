@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sam_service.api.app import build_services
 from sam_service.api.deps import Services
 from sam_service.core.engine import Engine
 from sam_service.core.worker import Worker
@@ -23,32 +22,15 @@ from sam_service.sessions.session import Session
 from sam_service.sessions.states import JobState
 
 from tests.clips import write_video
-from tests.support import settings
+from tests.sessions.services import running as services_running
+from tests.sessions.services import until
 
 CLICK = PromptInput(points=[[30, 60]])
 
 
-@asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Services]:
-    """The real service without HTTP: its engine, its worker with a queue of one step, its store."""
-    services = build_services(settings(sam2_data_dir=folder / "data", max_queued_steps=1, sam2_image_size=128,
-                                       torch_num_threads=1))
-    services.engine.start()
-    try:
-        await until(lambda: services.engine.ready)
-        yield services
-    finally:
-        services.begin_stop()
-        services.exporting.close()
-        await services.sessions.close()
-        services.engine.stop(10)
-        services.sessions.store.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
+def running(folder: Path) -> AbstractAsyncContextManager[Services]:
+    """A service with a queue of one step."""
+    return services_running(folder, max_queued_steps=1, sam2_image_size=128, torch_num_threads=1)
 
 
 async def opened(services: Services, folder: Path) -> Session:
