@@ -18,6 +18,18 @@ WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
 NETWORK_NOISE = ("Failed to load resource", "WebSocket connection to")
 """What the browser itself writes to its console when a call is refused or the service is away."""
+COLOURS = """
+  // What a script that measures contrast needs: a colour's numbers, its luminance by WCAG, and the colour behind an element.
+  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = numbers(getComputedStyle(at).backgroundColor);
+      if (found.length === 3 || found[3] > 0.7) return found;
+    }
+  };
+"""
 
 
 def find_browser() -> str | None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from sam_service.client import VideoSession
 from sam_service.demo_clip import CLICK
 
-from tests.web.studio import WAIT_MS, Studio
+from tests.web.studio import COLOURS, WAIT_MS, Studio
 
 SMALL = """() => [...document.querySelectorAll("button, select, summary, a[href], input, [role=slider]")]
   .filter((element) => element.checkVisibility({ visibilityProperty: true }) && !element.matches(".unseen, .skip"))
@@ -21,16 +21,7 @@ SMALL = """() => [...document.querySelectorAll("button, select, summary, a[href]
     const { width, height } = target.getBoundingClientRect();
     return width < 43.5 || height < 43.5;
   }).map(([element, target]) => `${element.outerHTML.slice(0, 70)} ${JSON.stringify(target.getBoundingClientRect())}`)"""
-BORDERS = """() => {
-  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
-  const ground = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const found = numbers(getComputedStyle(at).backgroundColor);
-      if (found.length === 3 || found[3] > 0.7) return found;
-    }
-  };
+BORDERS = "() => {" + COLOURS + """
   const ratio = (one, two) => {
     const [a, b] = [light(one), light(two)].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05);

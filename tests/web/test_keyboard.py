@@ -6,23 +6,14 @@ from playwright.sync_api import Browser, expect
 from sam_service.client import VideoSession
 from sam_service.demo_clip import CLICK
 
-from tests.web.studio import Studio
+from tests.web.studio import COLOURS, Studio
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, select, a, [role=slider], canvas[tabindex]")]
   .filter((element) => element.checkVisibility({ visibilityProperty: true }))
   .filter((element) => !(element.ariaLabel || element.getAttribute("aria-label") ||
     element.innerText?.trim() || element.labels?.length || element.title))
   .map((element) => element.outerHTML.slice(0, 120))"""
-CONTRAST = """() => {
-  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
-  const ground = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const found = numbers(getComputedStyle(at).backgroundColor);
-      if (found.length === 3 || found[3] > 0.7) return found;
-    }
-  };
+CONTRAST = "() => {" + COLOURS + """
   return [...document.querySelectorAll("body *")]
     .filter((element) => element.checkVisibility({ visibilityProperty: true }))
     .filter((element) => !element.disabled && !element.closest(":disabled") &&
